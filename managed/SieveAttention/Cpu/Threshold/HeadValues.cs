@@ -1,0 +1,39 @@
+using System.Numerics.Tensors;
+using SieveAttention.Cpu.Tiles;
+
+namespace SieveAttention.Cpu.Threshold;
+
+/// <summary>Values of one head: rows, which tiles are finite, and, for the backward pass only, columns.</summary>
+internal sealed class HeadValues : IDisposable
+{
+    private readonly bool[] _finite;
+
+    internal HeadValues(int keys, int channels, int panelColumns, bool withColumns)
+    {
+        Rows = new PaddedRows(keys, channels);
+        Columns = withColumns ? new ColumnPanels(keys, channels, panelColumns) : null;
+        _finite = new bool[(keys + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows];
+    }
+
+    internal PaddedRows Rows { get; }
+
+    internal ColumnPanels? Columns { get; }
+
+    /// <summary>Whether the tile has neither NaN nor infinity, so that a weight of 0 may be multiplied with it.</summary>
+    internal bool IsFinite(int tile) => _finite[tile];
+
+    internal unsafe void Fill(ReadOnlySpan<float> head, int tile, int rows)
+    {
+        int first = tile * ColumnPanels.TileRows;
+        ReadOnlySpan<float> source = head.Slice(first * Rows.Channels, rows * Rows.Channels);
+        _finite[tile] = TensorPrimitives.IsFiniteAll(source);
+        Rows.Fill(source, first, rows);
+        Columns?.Fill(tile, Rows.Row(first), Rows.Stride, rows);
+    }
+
+    public void Dispose()
+    {
+        Rows.Dispose();
+        Columns?.Dispose();
+    }
+}

@@ -1,0 +1,11 @@
+namespace SieveAttention.Cpu.Threshold;
+
+/// <summary>Every tuned number of the thresholded operators on the CPU, with what was measured.</summary>
+/// <param name="DenseSurvivors">
+/// A tile with more survivors than this share of its pairs multiplies all weights with all values; one with fewer adds the value
+/// rows of its survivors one by one.
+/// </param>
+internal sealed record ThresholdTuning(double DenseSurvivors)
+{
+    internal static readonly ThresholdTuning Default = new(DenseSurvivors: 0.25);
+}

@@ -1,0 +1,39 @@
+using SieveAttention.Cpu.Tiles;
+
+namespace SieveAttention.Cpu.Threshold;
+
+/// <summary>Keys of one view, divided by their norms once for all query tiles and query heads: as columns for scores and as rows.</summary>
+internal sealed class UnitKeys : IDisposable
+{
+    internal UnitKeys(int keys, int channels, int panelColumns)
+    {
+        Rows = new PaddedRows(keys, channels);
+        Columns = new ColumnPanels(keys, channels, panelColumns);
+        InverseNorms = new float[keys];
+    }
+
+    internal PaddedRows Rows { get; }
+
+    internal ColumnPanels Columns { get; }
+
+    internal float[] InverseNorms { get; }
+
+    internal unsafe void Fill(ReadOnlySpan<float> head, int tile, int rows)
+    {
+        int first = tile * ColumnPanels.TileRows;
+        int channels = Rows.Channels;
+        for (int row = first; row < first + rows; row++)
+        {
+            InverseNorms[row] = UnitRow.Normalize(head.Slice(row * channels, channels), Rows.Span(row));
+            Rows.ClearPadding(row);
+        }
+
+        Columns.Fill(tile, Rows.Row(first), Rows.Stride, rows);
+    }
+
+    public void Dispose()
+    {
+        Rows.Dispose();
+        Columns.Dispose();
+    }
+}

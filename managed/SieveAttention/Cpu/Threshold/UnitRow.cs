@@ -1,0 +1,55 @@
+using System.Numerics.Tensors;
+
+namespace SieveAttention.Cpu.Threshold;
+
+/// <summary>Rows divided by their Euclidean norm, which is not taken below 1e-12.</summary>
+internal static class UnitRow
+{
+    private const double SmallestNorm = 1e-12;
+
+    /// <summary>Writes row / max(|row|, 1e-12).</summary>
+    /// <returns>The factor 1 / max(|row|, 1e-12).</returns>
+    internal static float Normalize(ReadOnlySpan<float> row, Span<float> unit)
+    {
+        float squares = TensorPrimitives.SumOfSquares(row);
+        if (squares is > 1e-18f and < 1e30f)
+        {
+            float inverse = (float)(1 / Math.Sqrt(squares));
+            TensorPrimitives.Multiply(row, inverse, unit);
+            return inverse;
+        }
+
+        // Squares that leave the range of float, or nearly: rare, so double throughout.
+        double sum = 0;
+        foreach (float value in row)
+        {
+            sum += (double)value * value;
+        }
+
+        double factor = 1 / Math.Max(Math.Sqrt(sum), SmallestNorm);
+        for (int c = 0; c < row.Length; c++)
+        {
+            unit[c] = (float)(row[c] * factor);
+        }
+
+        return (float)factor;
+    }
+
+    /// <summary>Gradient of the row from the gradient of its unit row: (du - u (u . du)) / |row|, without the projection below 1e-12.</summary>
+    internal static void Backward(ReadOnlySpan<float> unit, float inverseNorm, ReadOnlySpan<float> dunit, Span<float> drow)
+    {
+        double inner = 0;
+        if (inverseNorm < (float)(1 / SmallestNorm))
+        {
+            for (int c = 0; c < unit.Length; c++)
+            {
+                inner += (double)unit[c] * dunit[c];
+            }
+        }
+
+        for (int c = 0; c < unit.Length; c++)
+        {
+            drow[c] = (float)((dunit[c] - (unit[c] * inner)) * inverseNorm);
+        }
+    }
+}

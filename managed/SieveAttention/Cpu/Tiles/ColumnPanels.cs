@@ -1,0 +1,61 @@
+using System.Runtime.CompilerServices;
+
+namespace SieveAttention.Cpu.Tiles;
+
+/// <summary>
+/// The rows of a matrix as columns of right factors: what a product with a transposed matrix (Q K^T, dO V^T) reads. Rows are cut into tiles of
+/// <see cref="TileRows"/>; a tile is a sequence of panels, and a panel holds, for each channel, that channel of its rows side by side.
+/// Packed once per head and shared by every query tile and every query head of the group. Rows that fill up the last panel are zero.
+/// </summary>
+internal sealed unsafe class ColumnPanels : IDisposable
+{
+    /// <summary>Rows of a tile: one bit each of a 64-bit word.</summary>
+    internal const int TileRows = 64;
+
+    private readonly AlignedBuffer _buffer;
+    private readonly int _panelColumns;
+    private readonly int _channels;
+
+    /// <param name="rows">Rows of the matrix.</param>
+    /// <param name="channels">Channels of a row.</param>
+    /// <param name="panelColumns">Columns of a panel: <see cref="MicroKernel{TLanes, TVector}.MaxColumns"/>, a divisor of <see cref="TileRows"/>.</param>
+    internal ColumnPanels(int rows, int channels, int panelColumns)
+    {
+        _panelColumns = panelColumns;
+        _channels = channels;
+        int padded = (rows + panelColumns - 1) / panelColumns * panelColumns;
+        _buffer = new AlignedBuffer((long)padded * channels);
+    }
+
+    /// <summary>A tile as right factor with <see cref="TileRows"/> columns and depth = channels.</summary>
+    internal RightFactor Tile(int tile) =>
+        new((nint)(_buffer.Data + ((nint)tile * TileRows * _channels)), _panelColumns, (nint)_panelColumns * _channels);
+
+    /// <summary>Transposes one tile into place. The source may have padding between its rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal void Fill(int tile, float* source, int sourceStride, int rows)
+    {
+        for (int first = 0; first < rows; first += _panelColumns)
+        {
+            float* panel = _buffer.Data + (((nint)tile * TileRows) + first) * _channels;
+            int count = Math.Min(_panelColumns, rows - first);
+            for (int channel = 0; channel < _channels; channel++)
+            {
+                float* target = panel + ((nint)channel * _panelColumns);
+                float* from = source + ((nint)first * sourceStride) + channel;
+                int column = 0;
+                for (; column < count; column++, from += sourceStride)
+                {
+                    target[column] = *from;
+                }
+
+                for (; column < _panelColumns; column++)
+                {
+                    target[column] = 0;
+                }
+            }
+        }
+    }
+
+    public void Dispose() => _buffer.Dispose();
+}

@@ -1,0 +1,39 @@
+using SieveAttention.Cpu.Schedule;
+
+namespace SieveAttention.Cpu.Tiles;
+
+/// <summary>Scores, weights or gradients of one query tile and one key tile; rows of <see cref="ColumnPanels.TileRows"/> floats.</summary>
+internal sealed unsafe class ScoreTile : IDisposable
+{
+    private readonly AlignedBuffer _buffer = new(QueryTile.MaxRows * ColumnPanels.TileRows);
+
+    internal const int Stride = ColumnPanels.TileRows;
+
+    internal float* Data => _buffer.Data;
+
+    internal LeftFactor Left => new(_buffer.Data, Stride);
+
+    internal float* Row(int row) => _buffer.Data + (row * Stride);
+
+    /// <summary>
+    /// Writes -infinity where a row does not see a key and where the last key tile has no key. Every weight function gives 0 there:
+    /// a threshold is above it, its exponential is 0.
+    /// </summary>
+    internal void Mask(TileSchedule schedule, in QueryTile tile, int keyTile)
+    {
+        if (schedule.SeesWholeTile(tile, keyTile))
+        {
+            return;
+        }
+
+        for (int row = 0; row < tile.Rows; row++)
+        {
+            KeyRange columns = schedule.VisibleColumns(tile.First + row, keyTile);
+            Span<float> scores = new(Row(row), Stride);
+            scores[..columns.First].Fill(float.NegativeInfinity);
+            scores[columns.End..].Fill(float.NegativeInfinity);
+        }
+    }
+
+    public void Dispose() => _buffer.Dispose();
+}

@@ -1,0 +1,33 @@
+using System.Numerics;
+
+namespace SieveAttention;
+
+/// <summary>Between the tensors of the public interface and the arrays of the host implementations.</summary>
+internal static class HostTensors
+{
+    internal static HostArray<T>? ReadOptional<T>(AttentionTensor? tensor)
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        return tensor is null ? null : HostArray<T>.Read(tensor);
+    }
+
+    /// <summary>Wraps an array, without copying it.</summary>
+    internal static AttentionTensor Wrap<T>(HostArray<T> array)
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        return AttentionTensor.From<T>(array.Data, array.Shape);
+    }
+
+    internal static AttentionTensor? WrapOptional<T>(HostArray<T>? array)
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        return array is null ? null : Wrap(array);
+    }
+
+    /// <summary>Writes one integer a row.</summary>
+    internal static void Write(int[] counts, AttentionTensor target)
+    {
+        ElementConversion.Copy<int>(
+            counts, TensorStrides.Contiguous(target.Shape), target.Shape, target.WritableHostElements<int>(), target.Strides);
+    }
+}

@@ -1,0 +1,149 @@
+namespace SieveAttention;
+
+/// <summary>
+/// From tensors and options to an <see cref="AttentionProblem"/>: the checks of shapes, masks and epilogue that every operator
+/// shares. An operator names its tensors and adds only the checks of what it alone has.
+/// </summary>
+internal static class ProblemBuilder
+{
+    private const string QueryAxes = "[batch, query heads, queries, head_dim]";
+    private const string KeyAxes = "[batch, key heads, keys, head_dim]";
+    private const string ValueAxes = "[batch, key heads, keys, value_dim]";
+    private const string OutputAxes = "[batch, query heads, queries, value_dim]";
+    private const string RowAxes = "[batch, query heads, queries, 1]";
+
+    /// <summary>Checks one view of queries and keys, and the values; every later view is checked against the problem.</summary>
+    internal static AttentionProblem Build(
+        AttentionDevice device,
+        AttentionMask mask,
+        AttentionTensor query,
+        string queryName,
+        AttentionTensor key,
+        string keyName,
+        AttentionTensor value,
+        string valueName)
+    {
+        TensorGuard.Input(query, queryName, device);
+        TensorGuard.Input(key, keyName, device);
+        TensorGuard.Input(value, valueName, device);
+        TensorShape q = query.Shape;
+        TensorShape k = key.Shape;
+        TensorGuard.Shape(key, keyName, new TensorShape(q.Batch, k.Heads, k.Rows, q.Channels), KeyAxes);
+        if (q.Heads % k.Heads != 0)
+        {
+            throw Guard.Tensor(
+                queryName,
+                $"{queryName} has {q.Heads} heads and {keyName} has {k.Heads}; the heads of {queryName} have to be a multiple.");
+        }
+
+        TensorGuard.Shape(value, valueName, new TensorShape(q.Batch, k.Heads, k.Rows, value.Shape.Channels), ValueAxes);
+        return new AttentionProblem(
+            q.Batch,
+            q.Heads,
+            k.Heads,
+            q.Rows,
+            k.Rows,
+            q.Channels,
+            value.Shape.Channels,
+            mask.Causal,
+            mask.QueryOffset ?? ((long)k.Rows - q.Rows),
+            mask.Window ?? 0);
+    }
+
+    /// <summary>Checks a further view of queries and keys; both or none are given.</summary>
+    internal static void CheckView(
+        AttentionDevice device, in AttentionProblem problem, AttentionTensor? query, string queryName, AttentionTensor? key, string keyName)
+    {
+        if (query is null != key is null)
+        {
+            (string present, string absent) = query is null ? (keyName, queryName) : (queryName, keyName);
+            throw Guard.Tensor(absent, $"{absent} is absent and {present} is given; allowed: both or none.");
+        }
+
+        if (query is null || key is null)
+        {
+            return;
+        }
+
+        TensorGuard.Input(query, queryName, device);
+        TensorGuard.Input(key, keyName, device);
+        TensorGuard.Shape(query, queryName, problem.QueryShape, QueryAxes);
+        TensorGuard.Shape(key, keyName, problem.KeyShape, KeyAxes);
+    }
+
+    /// <summary>Checks the tensors of the epilogue.</summary>
+    internal static void CheckEpilogue(
+        AttentionDevice device, in AttentionProblem problem, OutputEpilogue epilogue, AttentionTensor? normGain, AttentionTensor? gate)
+    {
+        if (normGain is not null)
+        {
+            if (epilogue.Norm != OutputNorm.Rms)
+            {
+                throw Guard.Tensor("NormGain", "NormGain is given, but Norm is None; allowed: a gain with Norm = Rms only.");
+            }
+
+            TensorGuard.Input(normGain, "NormGain", device);
+            TensorGuard.Shape(normGain, "NormGain", new TensorShape(1, 1, 1, problem.ValueDim), "[1, 1, 1, value_dim]");
+        }
+
+        if (gate is not null)
+        {
+            TensorGuard.Input(gate, "Gate", device);
+            TensorGuard.Shape(gate, "Gate", problem.RowShape, RowAxes);
+        }
+
+        if (device.Kind != AttentionDeviceKind.Cuda)
+        {
+            return;
+        }
+
+        if (gate is not null)
+        {
+            TensorGuard.Type(gate, "Gate", TensorType.Float32);
+        }
+
+        if (normGain is not null)
+        {
+            TensorGuard.Type(normGain, "NormGain", TensorType.Float32);
+            if (!normGain.IsContiguous)
+            {
+                throw Guard.Tensor("NormGain", $"NormGain has strides {normGain.Strides}; on a GPU its channels have to be dense.");
+            }
+        }
+    }
+
+    /// <summary>On a CUDA device the 16-bit tensors of one call have one type.</summary>
+    internal static void CheckSameType(AttentionTensor first, string firstName, params ReadOnlySpan<(AttentionTensor? Tensor, string Name)> others)
+    {
+        TensorGuard.Type(first, firstName, TensorType.Float16, TensorType.BFloat16);
+        foreach ((AttentionTensor? tensor, string name) in others)
+        {
+            if (tensor is not null && tensor.Type != first.Type)
+            {
+                throw Guard.Tensor(
+                    name,
+                    $"{name} has elements of type {TensorTypes.Name(tensor.Type)}; it has to be {TensorTypes.Name(first.Type)} like {firstName}.");
+            }
+        }
+    }
+
+    /// <summary>Checks the output: any floating-point type on a host device, the inputs' type or Float32 on a CUDA device.</summary>
+    internal static void CheckOutput(AttentionDevice device, in AttentionProblem problem, AttentionTensor output, string name, TensorType inputs)
+    {
+        ReadOnlySpan<TensorType> types = device.Kind == AttentionDeviceKind.Cuda
+            ? [inputs, TensorType.Float32]
+            : [TensorType.Float64, TensorType.Float32, TensorType.Float16, TensorType.BFloat16];
+        TensorGuard.Output(output, name, device, problem.OutputShape, OutputAxes, types);
+    }
+
+    /// <summary>Checks an integer output with one value a query row.</summary>
+    internal static void CheckCounts(AttentionDevice device, in AttentionProblem problem, AttentionTensor counts, string name) =>
+        TensorGuard.Output(counts, name, device, problem.RowShape, RowAxes, TensorType.Int32);
+
+    /// <summary>Checks an upstream gradient.</summary>
+    internal static void CheckOutputGradient(AttentionDevice device, in AttentionProblem problem, AttentionTensor gradient, string name)
+    {
+        TensorGuard.Input(gradient, name, device);
+        TensorGuard.Shape(gradient, name, problem.OutputShape, OutputAxes);
+    }
+}

@@ -1,0 +1,262 @@
+using System.Numerics;
+using SieveAttention.Interop;
+
+namespace SieveAttention;
+
+/// <summary>
+/// Threshold differential attention (arXiv 2601.12145): cosine scores of two query/key views, a threshold known for each row in
+/// advance, and the difference of the exceedances as weights, without normalization over the keys.
+/// <code>
+/// s_t[i,j] = cosine(query_t[i], key_t[j]),   t in {1, 2}
+/// tau_i    = beta sqrt(2 max(ln(n_i / kappa), 0) / D),   n_i = number of keys visible to row i
+/// x_i      = sum_j ( (s_1 - tau_i)_+^power - lambda (s_2 - tau_i)_+^power ) value_j
+/// output_i = epilogue(x_i):   norm and gain, output scale, gate
+/// </code>
+/// Query head h uses key and value head h / (Hq / Hkv). A row without a visible key, or without one above its threshold, has x = 0.
+/// Scores do not depend on the length of queries and keys; rotary positions are applied by the caller before.
+/// </summary>
+/// <remarks>
+/// Forward runs on every device, Backward on the Reference device. An instance is immutable and may be used from several threads;
+/// tensors and streams are the caller's. On a CUDA device Forward is asynchronous: it enqueues on the stream and returns; reading
+/// the output has to be ordered after it on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
+/// </remarks>
+public sealed class ThresholdDifferentialAttention
+{
+    private readonly AttentionDevice _device;
+    private readonly ThresholdDifferentialOptions _options;
+
+    /// <summary>Makes the operator.</summary>
+    /// <param name="device">Where to compute; must outlive the operator.</param>
+    /// <param name="options">Parameters; the defaults when absent.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A parameter is not finite or out of range; names the property.</exception>
+    public ThresholdDifferentialAttention(AttentionDevice device, ThresholdDifferentialOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        _device = device;
+        _options = options ?? new ThresholdDifferentialOptions();
+        _options.Validate();
+    }
+
+    private delegate ThresholdDifferentialForward<T> HostForward<T>(
+        in AttentionProblem problem,
+        ThresholdDifferentialParameters parameters,
+        HostArray<T> q1,
+        HostArray<T> k1,
+        HostArray<T>? q2,
+        HostArray<T>? k2,
+        HostArray<T> v,
+        T[]? normGain,
+        HostArray<T>? gate)
+        where T : unmanaged, IFloatingPointIeee754<T>;
+
+    /// <summary>The device that computes.</summary>
+    public AttentionDevice Device => _device;
+
+    /// <summary>The parameters.</summary>
+    public ThresholdDifferentialOptions Options => _options;
+
+    /// <summary>
+    /// Computes into new tensors: Float64 in host memory on the Reference device, Float32 in host memory on the Cpu device, of
+    /// the inputs' type in device memory on a CUDA device (legacy default stream).
+    /// </summary>
+    /// <param name="inputs">Tensors to read.</param>
+    /// <returns>The result, owned by the caller.</returns>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory.</exception>
+    /// <exception cref="NotSupportedException">The CUDA device has no kernel for these sizes; says which there are.</exception>
+    /// <exception cref="ObjectDisposedException">A tensor or the device has been disposed.</exception>
+    /// <exception cref="SieveException">The device failed.</exception>
+    public ThresholdDifferentialResult Forward(ThresholdDifferentialInputs inputs)
+    {
+        AttentionProblem problem = Check(inputs);
+        TensorType type = _device.Kind switch
+        {
+            AttentionDeviceKind.Reference => TensorType.Float64,
+            AttentionDeviceKind.Cpu => TensorType.Float32,
+            _ => inputs.Query1.Type,
+        };
+        AttentionTensor? output = null;
+        AttentionTensor? survivors1 = null;
+        AttentionTensor? survivors2 = null;
+        try
+        {
+            output = AttentionTensor.Allocate(type, problem.OutputShape, _device);
+            survivors1 = AttentionTensor.Allocate(TensorType.Int32, problem.RowShape, _device);
+            survivors2 = inputs.Query2 is null ? null : AttentionTensor.Allocate(TensorType.Int32, problem.RowShape, _device);
+            ThresholdDifferentialResult result = new(output, survivors1, survivors2);
+            ForwardCore(problem, inputs, result, stream: null, workspace: null);
+            return result;
+        }
+        catch
+        {
+            output?.Dispose();
+            survivors1?.Dispose();
+            survivors2?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Computes into the caller's tensors. On a CUDA device with a workspace this allocates no device memory once the workspace
+    /// has grown, and never synchronizes.
+    /// </summary>
+    /// <param name="inputs">Tensors to read.</param>
+    /// <param name="into">Tensors to write; they must not share memory with the inputs. Elements between strided rows stay as they are.</param>
+    /// <param name="stream">CUDA only: where to enqueue; the legacy default stream when absent.</param>
+    /// <param name="workspace">CUDA only: scratch memory to reuse; without it a needed one is allocated and freed, which waits.</param>
+    /// <exception cref="ArgumentException">
+    /// A tensor is missing, misshapen, of a wrong type, in the wrong memory or not writable; a stream or workspace of another device.
+    /// </exception>
+    /// <exception cref="NotSupportedException">The CUDA device has no kernel for these sizes; says which there are.</exception>
+    /// <exception cref="ObjectDisposedException">A tensor, the stream, the workspace or the device has been disposed.</exception>
+    /// <exception cref="SieveException">The device failed.</exception>
+    public void Forward(
+        ThresholdDifferentialInputs inputs,
+        ThresholdDifferentialResult into,
+        AttentionStream? stream = null,
+        DeviceWorkspace? workspace = null)
+    {
+        AttentionProblem problem = Check(inputs);
+        CheckResult(problem, inputs, into);
+        DeviceGuard.Queue(_device, stream, workspace);
+        ForwardCore(problem, inputs, into, stream, workspace);
+    }
+
+    /// <summary>Computes the gradients of the inputs and of beta, kappa and lambda.</summary>
+    /// <param name="inputs">The tensors of the forward pass.</param>
+    /// <param name="outputGradient">Gradient of the output, [B, Hq, Tq, Dv], any floating-point type.</param>
+    /// <returns>Float64 gradients in host memory, owned by the caller.</returns>
+    /// <remarks>
+    /// At a score that equals its threshold the derivative is 0. Rows with at most kappa visible keys give nothing to beta and
+    /// kappa. Queries and keys shorter than 1e-12 are treated as divided by that constant.
+    /// </remarks>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory.</exception>
+    /// <exception cref="NotSupportedException">The device has no backward pass of this operator.</exception>
+    public ThresholdDifferentialGradients Backward(ThresholdDifferentialInputs inputs, AttentionTensor outputGradient)
+    {
+        DeviceGuard.OnlyOn(_device, "Backward of threshold differential attention", AttentionDeviceKind.Reference);
+        AttentionProblem problem = Check(inputs);
+        ProblemBuilder.CheckOutputGradient(_device, problem, outputGradient, nameof(outputGradient));
+        ThresholdDifferentialBackward<double> gradients = Reference.ThresholdDifferential.Backward(
+            problem,
+            _options.ToParameters(problem.QueryHeads),
+            HostArray<double>.Read(inputs.Query1),
+            HostArray<double>.Read(inputs.Key1),
+            HostTensors.ReadOptional<double>(inputs.Query2),
+            HostTensors.ReadOptional<double>(inputs.Key2),
+            HostArray<double>.Read(inputs.Value),
+            HostTensors.ReadOptional<double>(inputs.NormGain)?.Data,
+            HostTensors.ReadOptional<double>(inputs.Gate),
+            HostArray<double>.Read(outputGradient));
+        return new ThresholdDifferentialGradients
+        {
+            Query1 = HostTensors.Wrap(gradients.Query1),
+            Key1 = HostTensors.Wrap(gradients.Key1),
+            Query2 = HostTensors.WrapOptional(gradients.Query2),
+            Key2 = HostTensors.WrapOptional(gradients.Key2),
+            Value = HostTensors.Wrap(gradients.Value),
+            NormGain = gradients.NormGain is { } gain ? AttentionTensor.From<double>(gain, new TensorShape(1, 1, 1, gain.Length)) : null,
+            Gate = HostTensors.WrapOptional(gradients.Gate),
+            Beta = gradients.Beta.Sum(),
+            Kappa = gradients.Kappa,
+            Lambda = gradients.Lambda.Sum(),
+        };
+    }
+
+    private static void RunOnHost<T>(
+        HostForward<T> forward,
+        in AttentionProblem problem,
+        ThresholdDifferentialParameters parameters,
+        ThresholdDifferentialInputs inputs,
+        ThresholdDifferentialResult into)
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        ThresholdDifferentialForward<T> result = forward(
+            problem,
+            parameters,
+            HostArray<T>.Read(inputs.Query1),
+            HostArray<T>.Read(inputs.Key1),
+            HostTensors.ReadOptional<T>(inputs.Query2),
+            HostTensors.ReadOptional<T>(inputs.Key2),
+            HostArray<T>.Read(inputs.Value),
+            HostTensors.ReadOptional<T>(inputs.NormGain)?.Data,
+            HostTensors.ReadOptional<T>(inputs.Gate));
+        result.Output.WriteTo(into.Output);
+        HostTensors.Write(result.Survivors1, into.Survivors1);
+        if (into.Survivors2 is { } survivors2)
+        {
+            HostTensors.Write(result.Survivors2!, survivors2);
+        }
+    }
+
+    private void ForwardCore(
+        in AttentionProblem problem,
+        ThresholdDifferentialInputs inputs,
+        ThresholdDifferentialResult into,
+        AttentionStream? stream,
+        DeviceWorkspace? workspace)
+    {
+        switch (_device)
+        {
+            case CudaDevice cuda:
+                NativeThresholdDifferential.Forward(cuda, problem, _options, inputs, into, stream, workspace);
+                break;
+            case { Kind: AttentionDeviceKind.Cpu }:
+                throw new NotSupportedException("cpu");
+            default:
+                RunOnHost<double>(
+                    Reference.ThresholdDifferential.Forward, problem, _options.ToParameters(problem.QueryHeads), inputs, into);
+                break;
+        }
+    }
+
+    private AttentionProblem Check(ThresholdDifferentialInputs inputs)
+    {
+        ArgumentNullException.ThrowIfNull(inputs);
+        AttentionProblem problem = ProblemBuilder.Build(
+            _device,
+            _options.Mask,
+            inputs.Query1,
+            nameof(inputs.Query1),
+            inputs.Key1,
+            nameof(inputs.Key1),
+            inputs.Value,
+            nameof(inputs.Value));
+        ProblemBuilder.CheckView(_device, problem, inputs.Query2, nameof(inputs.Query2), inputs.Key2, nameof(inputs.Key2));
+        if (inputs.Query2 is null && _options.Lambda != 0)
+        {
+            throw Guard.Tensor(
+                nameof(inputs.Query2),
+                FormattableString.Invariant($"Query2 and Key2 are absent and Lambda is {_options.Lambda}; allowed: absent with Lambda = 0 only."));
+        }
+
+        ProblemBuilder.CheckEpilogue(_device, problem, _options.Epilogue, inputs.NormGain, inputs.Gate);
+        if (_device.Kind == AttentionDeviceKind.Cuda)
+        {
+            ProblemBuilder.CheckSameType(
+                inputs.Query1,
+                nameof(inputs.Query1),
+                (inputs.Key1, nameof(inputs.Key1)),
+                (inputs.Query2, nameof(inputs.Query2)),
+                (inputs.Key2, nameof(inputs.Key2)),
+                (inputs.Value, nameof(inputs.Value)));
+        }
+
+        return problem;
+    }
+
+    private void CheckResult(in AttentionProblem problem, ThresholdDifferentialInputs inputs, ThresholdDifferentialResult into)
+    {
+        ArgumentNullException.ThrowIfNull(into);
+        ProblemBuilder.CheckOutput(_device, problem, into.Output, nameof(into.Output), inputs.Query1.Type);
+        ProblemBuilder.CheckCounts(_device, problem, into.Survivors1, nameof(into.Survivors1));
+        if (into.Survivors2 is { } survivors2)
+        {
+            if (inputs.Query2 is null)
+            {
+                throw Guard.Tensor(nameof(into.Survivors2), "Survivors2 is given, but Query2 is absent; allowed: both, or neither.");
+            }
+
+            ProblemBuilder.CheckCounts(_device, problem, survivors2, nameof(into.Survivors2));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+// The generic forward pipeline: compute capability 8.0 and newer, mma.sync and cp.async, one thread block a query block.
+//
+//   queries -> registers
+//   for each key block that the block's rows may see:          two or more stages in shared memory
+//     wait, start the copy of a later block
+//     for each chunk of keys that the warp's rows may see:
+//       scores of every view = queries . keys^T
+//       policy.weigh: scores -> weights, "is any of them non-zero?"
+//       if so: output += weights . values
+//   epilogue, store
+//
+// Every warp owns 16 kRowTiles query rows and works alone between the barriers, so an empty chunk costs a warp only its
+// scores. What an operator is, is its Policy: Shape (numbers), Arguments (plain data), State (per-thread, in registers) and
+//   key_scalars(arguments, ...)      where the kKeyScalars floats of every key lie; they travel with the key blocks
+//   row_scalar(arguments, ...)       the kRowScalars floats of every row; they wait in shared memory, registers are scarcer
+//   begin(arguments, head)           the state before the first key
+//   weigh(state, scores, ...)        scores -> weights in place; returns whether the warp has a non-zero one
+//   finish(state, ...)               factor that undoes a scale of the weights; writes per-row results
+// docs/kernels.md lists the policies of the other operators.
+#pragma once
+
+#include "device/epilogue.h"
+#include "device/problem.h"
+#include "device/sequence.h"
+#include "device/shared_tile.h"
+#include "device/warp_product.h"
+
+namespace sieve {
+
+template <class Policy>
+struct ForwardArguments {
+  ProblemView problem;
+  TensorView query[Policy::Shape::kViews];
+  TensorView key[Policy::Shape::kViews];
+  TensorView value;
+  TensorView output;
+  OutputType output_type;
+  int32_t query_blocks;  // of the longest sequence
+  typename Policy::Arguments policy;
+};
+
+// Which keys of a chunk the rows of this thread see. Inactive: all rows of the warp see all of them.
+struct ChunkMask {
+  const ProblemView &problem;
+  const Sequence &sequence;
+  int row;  // of the sequence: first row of this thread
+  int key;  // of the sequence: first key of this thread's columns
+  bool active;
+
+  // Keys visible to the row of row tile m, half, counted from `key`.
+  __device__ KeyRange columns(int m, int half) const {
+    const KeyRange range = sequence.visible(problem, row + 16 * m + 8 * half);
+    return {range.first - key, range.end - key};
+  }
+};
+
+// Rows of this thread: 16-row tile m, half -> first + 16 m + 8 half.
+struct ThreadRows {
+  int first;   // of the sequence
+  int limit;   // rows of the sequence
+  __device__ int row(int m, int half) const { return first + 16 * m + 8 * half; }
+  __device__ bool inside(int m, int half) const { return row(m, half) < limit; }
+};
+
+template <class Shape>
+struct ForwardSharedMemory {
+  struct Stage {
+    uint8_t key[Shape::kViews][SharedTile<Shape::kKeyBlock, Shape::kHeadDim>::kBytes];
+    uint8_t value[SharedTile<Shape::kKeyBlock, Shape::kValueDim>::kBytes];
+  };
+  union {
+    Stage stages[Shape::kStages];
+    uint8_t query[Shape::kViews][SharedTile<Shape::kRows, Shape::kHeadDim>::kBytes];  // only before the first key block
+  };
+  float key_scalars[Shape::kStages][Shape::kKeyScalars][Shape::kKeyBlock];
+  float row_scalars[Shape::kRowScalars][Shape::kRows];
+};
+
+// Scalars of the rows of this thread.
+template <int kRows>
+struct RowScalars {
+  const float *first;  // of the thread's first row
+  __device__ float at(int scalar, int m, int half) const { return first[scalar * kRows + 16 * m + 8 * half]; }
+};
+
+// Starts copying key block `block` into a stage; keys from the sequence's end on become zero.
+template <class Policy>
+__device__ inline void load_stage(ForwardSharedMemory<typename Policy::Shape> &shared, int stage, int block,
+                                  const ForwardArguments<Policy> &a, const Sequence &sequence, int key_head) {
+  using Shape = typename Policy::Shape;
+  const int first = block * Shape::kKeyBlock;
+  const int valid = sequence.keys - first;
+  const int64_t row = sequence.key_start + static_cast<int64_t>(first);
+#pragma unroll
+  for (int view = 0; view < Shape::kViews; ++view) {
+    const TensorView &key = a.key[view];
+    SharedTile<Shape::kKeyBlock, Shape::kHeadDim>::template load<Shape::kThreads>(
+        ptx::shared_address(shared.stages[stage].key[view]),
+        static_cast<const uint16_t *>(key.data) + sequence.batch * key.batch_stride + key_head * key.head_stride + row * key.row_stride,
+        key.row_stride, valid);
+  }
+  SharedTile<Shape::kKeyBlock, Shape::kValueDim>::template load<Shape::kThreads>(
+      ptx::shared_address(shared.stages[stage].value),
+      static_cast<const uint16_t *>(a.value.data) + sequence.batch * a.value.batch_stride + key_head * a.value.head_stride +
+          row * a.value.row_stride,
+      a.value.row_stride, valid);
+#pragma unroll
+  for (int scalar = 0; scalar < Shape::kKeyScalars; ++scalar) {
+    const float *source = Policy::key_scalars(a.policy, a.problem, scalar, sequence.batch, key_head) + row;
+    for (int i = static_cast<int>(threadIdx.x); i < Shape::kKeyBlock; i += Shape::kThreads)
+      ptx::cp_async_4(ptx::shared_address(&shared.key_scalars[stage][scalar][i]), source + (i < valid ? i : 0), i < valid ? 4 : 0);
+  }
+}
+
+template <class Policy>
+__global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlocksPerMultiprocessor)
+    forward_sm80(const __grid_constant__ ForwardArguments<Policy> a) {
+  using Shape = typename Policy::Shape;
+  using Element = typename Shape::Element;
+  using SharedMemory = ForwardSharedMemory<Shape>;
+  constexpr int kWarpRows = 16 * Shape::kRowTiles;
+  static_assert(Shape::kThreads == Shape::kRows / kWarpRows * 32, "one warp for every kWarpRows rows");
+  static_assert(Shape::kStages >= 2, "one stage is computed on while another is filled");
+  static_assert(sizeof(SharedMemory) <= 99 * 1024, "the least shared memory of capability 8.0 and newer");
+  extern __shared__ __align__(128) uint8_t raw[];
+  SharedMemory &shared = *reinterpret_cast<SharedMemory *>(raw);
+
+  // Blocks with most keys (the last rows, under a causal mask) start first, so that short ones fill the end of the launch.
+  const int tile = static_cast<int>(blockIdx.x);
+  const int query_block = a.query_blocks - 1 - tile % a.query_blocks;
+  const int head = tile / a.query_blocks % a.problem.query_heads;
+  const Sequence sequence = Sequence::at(a.problem, tile / a.query_blocks / a.problem.query_heads);
+  const int key_head = head / a.problem.group;
+  const int block_row = query_block * Shape::kRows;
+  if (block_row >= sequence.queries) return;
+
+  const int lane = lane_index();
+  const int warp_row = block_row + static_cast<int>(threadIdx.x) / 32 * kWarpRows;
+  const ThreadRows thread_rows{warp_row + lane / 4, sequence.queries};
+
+  RowFragments<Shape::kRowTiles, Shape::kHeadDim> queries[Shape::kViews];
+#pragma unroll
+  for (int view = 0; view < Shape::kViews; ++view) {
+    const TensorView &query = a.query[view];
+    SharedTile<Shape::kRows, Shape::kHeadDim>::template load<Shape::kThreads>(
+        ptx::shared_address(shared.query[view]),
+        static_cast<const uint16_t *>(query.data) + sequence.batch * query.batch_stride + head * query.head_stride +
+            (sequence.query_start + static_cast<int64_t>(block_row)) * query.row_stride,
+        query.row_stride, sequence.queries - block_row);
+  }
+  ptx::cp_async_commit_group();
+  for (int i = static_cast<int>(threadIdx.x); i < Shape::kRows * Shape::kRowScalars; i += Shape::kThreads)
+    shared.row_scalars[i / Shape::kRows][i % Shape::kRows] =
+        Policy::row_scalar(a.policy, a.problem, sequence, head, i / Shape::kRows, block_row + i % Shape::kRows);
+  ptx::cp_async_wait_group<0>();
+  __syncthreads();
+#pragma unroll
+  for (int view = 0; view < Shape::kViews; ++view)
+    load_rows<Shape::kRowTiles, Shape::kRows, Shape::kHeadDim>(queries[view], ptx::shared_address(shared.query[view]), warp_row - block_row);
+  __syncthreads();  // the stages reuse the queries' memory
+
+  // Ranges of keys are non-decreasing from row to row, so the first and last row bound those between.
+  const int block_last = min(block_row + Shape::kRows, sequence.queries) - 1;
+  const int warp_last = min(warp_row + kWarpRows, sequence.queries) - 1;
+  const KeyRange warp_top = sequence.visible(a.problem, warp_row), warp_bottom = sequence.visible(a.problem, warp_last);
+  const bool warp_has_rows = warp_row < sequence.queries;
+  const int first_block = sequence.visible(a.problem, block_row).first / Shape::kKeyBlock;
+  const int end_block = (sequence.visible(a.problem, block_last).end + Shape::kKeyBlock - 1) / Shape::kKeyBlock;
+
+#pragma unroll
+  for (int stage = 0; stage < Shape::kStages - 1; ++stage) {
+    if (first_block + stage < end_block) load_stage<Policy>(shared, stage, first_block + stage, a, sequence, key_head);
+    ptx::cp_async_commit_group();
+  }
+
+  typename Policy::State state = Policy::begin(a.policy, head);
+  const RowScalars<Shape::kRows> row_scalars{&shared.row_scalars[0][thread_rows.first - block_row]};
+  Accumulators<Shape::kRowTiles, Shape::kValueDim> output = {};
+  int stage = 0;
+  for (int block = first_block; block < end_block; ++block) {
+    ptx::cp_async_wait_group<Shape::kStages - 2>();
+    __syncthreads();  // this stage has arrived for everyone, and everyone has left the stage that is filled next
+    const int next = block + Shape::kStages - 1;
+    if (next < end_block) load_stage<Policy>(shared, stage == 0 ? Shape::kStages - 1 : stage - 1, next, a, sequence, key_head);
+    ptx::cp_async_commit_group();
+
+#pragma unroll 1
+    for (int chunk = 0; chunk < Shape::kKeyBlock; chunk += Shape::kKeyChunk) {
+      const int key = block * Shape::kKeyBlock + chunk;
+      if (!warp_has_rows || key >= warp_bottom.end || key + Shape::kKeyChunk <= warp_top.first) continue;
+      Accumulators<Shape::kRowTiles, Shape::kKeyChunk> scores[Shape::kViews];
+#pragma unroll
+      for (int view = 0; view < Shape::kViews; ++view)
+        score_product<Element, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kHeadDim>(
+            scores[view], queries[view], ptx::shared_address(shared.stages[stage].key[view]), chunk);
+      const ChunkMask mask{a.problem, sequence, thread_rows.first, key + 2 * (lane & 3),
+                           key < warp_bottom.first || key + Shape::kKeyChunk > warp_top.end};
+      const float *key_scalars = &shared.key_scalars[stage][0][chunk + 2 * (lane & 3)];
+      if (Policy::weigh(state, scores, row_scalars, key_scalars, mask, a.policy))
+        value_product<Element, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(
+            output, scores[0], ptx::shared_address(shared.stages[stage].value), chunk);
+    }
+    stage = stage == Shape::kStages - 1 ? 0 : stage + 1;
+  }
+
+#pragma unroll
+  for (int m = 0; m < Shape::kRowTiles; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = sequence.query_start + thread_rows.row(m, half);
+      const bool inside = thread_rows.inside(m, half);
+      const float unscale = Policy::finish(state, a.policy, row_scalars, m, half, sequence.batch, head, row, inside);
+      store_row<Element, Shape::kValueDim>(output[m], half, unscale, a.problem.epilogue, a.output, a.output_type, sequence.batch, head, row,
+                                           inside);
+    }
+  }
+}
+
+}  // namespace sieve

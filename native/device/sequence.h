@@ -1,0 +1,52 @@
+// Where one sequence of a batch lies, and which keys its rows see.
+#pragma once
+
+#include "device/problem.h"
+
+namespace sieve {
+
+// Keys [first, end) of one query row; empty where end <= first. Rows are contiguous ranges under every mask of the problem.
+struct KeyRange {
+  int first;
+  int end;
+};
+
+// One batch entry or one packed sequence.
+struct Sequence {
+  int batch;        // index into the batch dimension of the tensors
+  int query_start;  // first row in the query tensor
+  int key_start;    // first row in the key tensor
+  int queries;
+  int keys;
+  int64_t offset;  // position of query row 0
+
+  __device__ static Sequence at(const ProblemView &problem, int index) {
+    Sequence s;
+    if (problem.query_starts != nullptr) {
+      s.batch = 0;
+      s.query_start = problem.query_starts[index];
+      s.key_start = problem.key_starts[index];
+      s.queries = problem.query_starts[index + 1] - s.query_start;
+      s.keys = problem.key_starts[index + 1] - s.key_start;
+    } else {
+      s.batch = index;
+      s.query_start = 0;
+      s.key_start = 0;
+      s.queries = problem.queries;
+      s.keys = problem.key_lengths == nullptr ? problem.keys : min(problem.key_lengths[index], problem.keys);
+    }
+    s.offset = problem.align_end ? static_cast<int64_t>(s.keys) - s.queries : problem.query_offset;
+    return s;
+  }
+
+  // Keys that row `row` of this sequence sees.
+  __device__ KeyRange visible(const ProblemView &problem, int row) const {
+    const int64_t position = row + offset;
+    const int64_t first = problem.window > 0 ? position - problem.window + 1 : 0;
+    const int64_t end = problem.causal ? position + 1 : static_cast<int64_t>(keys);
+    const int64_t limit = keys;
+    return {static_cast<int>(max(min(first, limit), int64_t{0})), static_cast<int>(max(min(end, limit), int64_t{0}))};
+  }
+};
+
+}  // namespace sieve

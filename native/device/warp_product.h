@@ -1,0 +1,97 @@
+// Products of one warp on mma.sync: query rows times keys, weights times values. Operands sit in SharedTile layout.
+#pragma once
+
+#include "device/ptx/ldmatrix.h"
+#include "device/ptx/math.h"
+#include "device/ptx/mma.h"
+#include "device/shared_tile.h"
+
+namespace sieve {
+
+__device__ inline int lane_index() { return static_cast<int>(threadIdx.x) & 31; }
+
+// A operand: kRowTiles x 16 rows by kChannels, held in registers for the whole key loop.
+template <int kRowTiles, int kChannels>
+using RowFragments = uint32_t[kRowTiles][kChannels / 16][4];
+
+// fp32 accumulators of kRowTiles x 16 rows by kColumns.
+template <int kRowTiles, int kColumns>
+using Accumulators = float[kRowTiles][kColumns / 8][4];
+
+// Reads the rows [first_row, first_row + 16 kRowTiles) of a tile into registers.
+template <int kRowTiles, int kRows, int kChannels>
+__device__ inline void load_rows(RowFragments<kRowTiles, kChannels> &rows, uint32_t tile, int first_row) {
+  const int lane = lane_index();
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+    for (int k = 0; k < kChannels / 16; ++k) {
+      ptx::ldmatrix_x4(rows[m][k], tile + SharedTile<kRows, kChannels>::offset(first_row + m * 16 + (lane & 15), 2 * k + (lane >> 4)));
+    }
+  }
+}
+
+// scores = rows . keys^T for the keys [first_key, first_key + kKeys) of a tile.
+template <typename Element, int kRowTiles, int kKeys, int kTileRows, int kChannels>
+__device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores, const RowFragments<kRowTiles, kChannels> &rows,
+                                     uint32_t tile, int first_key) {
+  static_assert(kKeys % 16 == 0, "keys are read in pairs of eight");
+  const int lane = lane_index();
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+    for (int n = 0; n < kKeys / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) scores[m][n][e] = 0.0f;
+#pragma unroll
+  for (int k = 0; k < kChannels / 16; ++k) {
+#pragma unroll
+    for (int n = 0; n < kKeys / 16; ++n) {
+      uint32_t keys[4];  // keys 0-7 channels 0-7, 8-15; keys 8-15 channels 0-7, 8-15
+      const int row = first_key + n * 16 + (lane & 7) + ((lane >> 4) << 3);
+      ptx::ldmatrix_x4(keys, tile + SharedTile<kTileRows, kChannels>::offset(row, 2 * k + ((lane >> 3) & 1)));
+#pragma unroll
+      for (int m = 0; m < kRowTiles; ++m) {
+        ptx::mma_m16n8k16<Element>(scores[m][2 * n], rows[m][k], keys[0], keys[1]);
+        ptx::mma_m16n8k16<Element>(scores[m][2 * n + 1], rows[m][k], keys[2], keys[3]);
+      }
+    }
+  }
+}
+
+// output += weights . values for the keys [first_key, first_key + kKeys) of a tile; weights are rounded to Element here, once.
+template <typename Element, int kRowTiles, int kKeys, int kTileRows, int kChannels>
+__device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output, const Accumulators<kRowTiles, kKeys> &weights,
+                                     uint32_t tile, int first_key) {
+  const int lane = lane_index();
+#pragma unroll
+  for (int k = 0; k < kKeys / 16; ++k) {
+    uint32_t a[kRowTiles][4];  // the accumulator layout of a score tile is the A layout of the next product
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+      for (int half = 0; half < 4; ++half)
+        a[m][half] = ptx::cvt_x2<Element>(weights[m][2 * k + half / 2][2 * (half % 2)], weights[m][2 * k + half / 2][2 * (half % 2) + 1]);
+#pragma unroll
+    for (int n = 0; n < kChannels / 16; ++n) {
+      uint32_t values[4];  // channels 0-7 of keys 0-7, 8-15; channels 8-15 of keys 0-7, 8-15
+      const int row = first_key + k * 16 + (lane & 7) + (((lane >> 3) & 1) << 3);
+      ptx::ldmatrix_x4_trans(values, tile + SharedTile<kTileRows, kChannels>::offset(row, 2 * n + (lane >> 4)));
+#pragma unroll
+      for (int m = 0; m < kRowTiles; ++m) {
+        ptx::mma_m16n8k16<Element>(output[m][2 * n], a[m], values[0], values[1]);
+        ptx::mma_m16n8k16<Element>(output[m][2 * n + 1], a[m], values[2], values[3]);
+      }
+    }
+  }
+}
+
+// Sum over the four lanes that share a row of an accumulator.
+template <typename T>
+__device__ inline T row_sum(T value) {
+  value += __shfl_xor_sync(0xffffffffu, value, 1);
+  value += __shfl_xor_sync(0xffffffffu, value, 2);
+  return value;
+}
+
+}  // namespace sieve

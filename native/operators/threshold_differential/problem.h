@@ -1,0 +1,43 @@
+// Threshold differential attention between abi/ and its kernels: the plan of one call, and the list of kernels.
+#pragma once
+
+#include "abi/kernel_table.h"
+#include "device/problem.h"
+
+namespace sieve::threshold_differential {
+
+// Everything a launch needs. Made by abi/ from validated arguments; nothing is decided after it.
+struct ForwardPlan {
+  ProblemView problem;
+  int32_t views = 2;
+  int32_t tensor_batch = 0;
+  int64_t query_rows = 0;  // of the tensors, also with packed sequences
+  int64_t key_rows = 0;
+  TensorView query[2];
+  TensorView key[2];
+  TensorView value;
+  TensorView output;
+  OutputType output_type = OutputType::kElement;
+  TensorView survivors[2];
+  ScalarView beta;
+  ScalarView lambda;
+  float kappa = 1;
+  float power = 2;
+  float *query_inverse_norms[2] = {};
+  float *key_inverse_norms[2] = {};
+};
+
+// One compiled forward: what it is, and its launches for one and for two views. Returns a cudaError_t.
+struct ForwardKernel {
+  KernelDescription description;
+  int (*launch[2])(const ForwardPlan &plan, void *stream);
+};
+
+// The only list of supported shapes; empty in a build without kernels.
+struct ForwardKernels {
+  const ForwardKernel *first;
+  int count;
+};
+ForwardKernels forward_kernels();
+
+}  // namespace sieve::threshold_differential

@@ -1,0 +1,206 @@
+// Threshold differential attention as a policy of the forward pipelines: scores -> weights, no state carried over keys.
+//
+//   x_t = (q_t . k_t) rk_t[j]             raw product times the key's inverse norm
+//   e_t = x_t rq_t[i] - tau_i             exceedance of the cosine, one fused multiply-add
+//   w   = (e_1)_+^p - lambda (e_2)_+^p
+//
+// The test for survivors takes the row's largest x_t through the same multiply-add: rounding is monotone, so it finds a
+// survivor exactly when one of the elements is one. NaN scores count as survivors of the test and make the row NaN.
+#pragma once
+
+#include "device/element.h"
+#include "device/forward_sm80.h"
+#include "operators/threshold_differential/threshold.h"
+
+namespace sieve::threshold_differential {
+
+// Powers that need no logarithm.
+enum class Power : int32_t { kOne = 1, kTwo = 2, kThree = 3, kGeneral = 0 };
+
+struct WeightArguments {
+  ScalarView beta;
+  ScalarView lambda;
+  float kappa;
+  float power;
+  Power power_kind;
+  int32_t head_dim;
+  const float *query_inverse_norms[2];  // [batch, query heads, rows]
+  const float *key_inverse_norms[2];    // [batch, key heads, rows]
+  int64_t query_rows;                   // of the query tensor
+  int64_t key_rows;
+  TensorView survivors[2];  // int32, data = nullptr: not wanted
+};
+
+template <Power kPower>
+__device__ inline float exceedance_power(float e, float power) {
+  if constexpr (kPower == Power::kOne) return e;
+  if constexpr (kPower == Power::kTwo) return e * e;
+  if constexpr (kPower == Power::kThree) return e * e * e;
+  return e > 0.0f ? ptx::ex2_approx(power * ptx::lg2_approx(e)) : e;  // 0 and NaN stay what they are
+}
+
+template <class ShapeType>
+struct Weights {
+  using Shape = ShapeType;
+  using Arguments = WeightArguments;
+  using Scores = Accumulators<Shape::kRowTiles, Shape::kKeyChunk>;
+  static constexpr bool kScaled = kNarrowExponent<typename Shape::Element>;
+
+  struct State {
+    int survivors[Shape::kViews][Shape::kRowTiles][2];
+    float lambda;
+  };
+  using Rows = RowScalars<Shape::kRows>;
+  enum RowScalar { kThreshold = 0, kInverseNorm = 1 };
+
+  __device__ static const float *key_scalars(const Arguments &a, const ProblemView &problem, int view, int batch, int key_head) {
+    return a.key_inverse_norms[view] + (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
+  }
+
+  // Rows outside have no survivor whatever their (zero) scores are compared with.
+  __device__ static float row_scalar(const Arguments &a, const ProblemView &problem, const Sequence &sequence, int head, int scalar, int row) {
+    const bool inside = row < sequence.queries;
+    if (scalar == kThreshold) {
+      const KeyRange range = sequence.visible(problem, row);
+      return inside ? threshold(a.beta.at(head), a.kappa, range.end - range.first, a.head_dim) : __int_as_float(0x7f800000);
+    }
+    const int64_t index = (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start + row;
+    return inside ? a.query_inverse_norms[scalar - kInverseNorm][index] : 1.0f;
+  }
+
+  __device__ static State begin(const Arguments &a, int head) {
+    State state = {};
+    state.lambda = a.lambda.at(head);
+    return state;
+  }
+
+  // Rounding a weight to fp16 would lose small exceedances, so the row is scaled by a power of two that keeps its largest
+  // possible weight, (1 - tau)^p (1 + |lambda|), below 2^14. bf16 has the exponents of fp32 and needs none.
+  __device__ static float weight_scale(const State &state, const Rows &rows, const Arguments &a, int m, int half) {
+    if constexpr (!kScaled) return 1.0f;
+    const float top = 1.0001f - rows.at(kThreshold, m, half);
+    if (!(top > 0.0f)) return 1.0f;
+    const float bound = a.power * log2f(top) + log2f(1.0f + fabsf(state.lambda));
+    return exp2f(fminf(fmaxf(floorf(14.0f - bound), -100.0f), 100.0f));
+  }
+
+  __device__ static bool weigh(State &state, Scores (&scores)[Shape::kViews], const Rows &rows, const float *key_scalars,
+                               const ChunkMask &mask, const Arguments &a) {
+    constexpr float kMasked = -__builtin_huge_valf();
+#pragma unroll
+    for (int view = 0; view < Shape::kViews; ++view) {
+#pragma unroll
+      for (int n = 0; n < Shape::kKeyChunk / 8; ++n) {
+        const float2 inverse = *reinterpret_cast<const float2 *>(key_scalars + view * Shape::kKeyBlock + n * 8);
+#pragma unroll
+        for (int m = 0; m < Shape::kRowTiles; ++m) {
+          scores[view][m][n][0] *= inverse.x;
+          scores[view][m][n][1] *= inverse.y;
+          scores[view][m][n][2] *= inverse.x;
+          scores[view][m][n][3] *= inverse.y;
+        }
+      }
+    }
+    if (mask.active) {
+#pragma unroll
+      for (int m = 0; m < Shape::kRowTiles; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const KeyRange columns = mask.columns(m, half);
+#pragma unroll
+          for (int n = 0; n < Shape::kKeyChunk / 8; ++n)
+#pragma unroll
+            for (int e = 0; e < 2; ++e)
+              if (n * 8 + e < columns.first || n * 8 + e >= columns.end)
+#pragma unroll
+                for (int view = 0; view < Shape::kViews; ++view) scores[view][m][n][2 * half + e] = kMasked;
+        }
+      }
+    }
+
+    bool any = false;
+#pragma unroll
+    for (int view = 0; view < Shape::kViews; ++view) {
+#pragma unroll
+      for (int m = 0; m < Shape::kRowTiles; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          float top = kMasked;
+#pragma unroll
+          for (int n = 0; n < Shape::kKeyChunk / 8; ++n)
+            top = ptx::max_nan(top, ptx::max_nan(scores[view][m][n][2 * half], scores[view][m][n][2 * half + 1]));
+          any |= !(fmaf(top, rows.at(kInverseNorm + view, m, half), -rows.at(kThreshold, m, half)) <= 0.0f);
+        }
+      }
+    }
+    if (!__any_sync(0xffffffffu, any)) return false;
+
+    count_survivors(state, scores, rows, a);
+    switch (a.power_kind) {
+      case Power::kOne: weigh_survivors<Power::kOne>(state, scores, rows, a); break;
+      case Power::kTwo: weigh_survivors<Power::kTwo>(state, scores, rows, a); break;
+      case Power::kThree: weigh_survivors<Power::kThree>(state, scores, rows, a); break;
+      case Power::kGeneral: weigh_survivors<Power::kGeneral>(state, scores, rows, a); break;
+    }
+    return true;
+  }
+
+  // Writes the survivor counts and returns the factor that undoes weight_scale.
+  __device__ static float finish(State &state, const Arguments &a, const Rows &rows, int m, int half, int batch, int head, int row, bool inside) {
+#pragma unroll
+    for (int view = 0; view < 2; ++view) {
+      if (a.survivors[view].data == nullptr) continue;
+      if (view >= Shape::kViews) continue;
+      const int count = row_sum(state.survivors[view % Shape::kViews][m][half]);
+      const TensorView &target = a.survivors[view];
+      if (inside && (lane_index() & 3) == 0)
+        static_cast<int32_t *>(target.data)[batch * target.batch_stride + head * target.head_stride + row * target.row_stride] = count;
+    }
+    return 1.0f / weight_scale(state, rows, a, m, half);
+  }
+
+ private:
+  __device__ static float exceedance(const Rows &rows, const Scores (&scores)[Shape::kViews], int view, int m, int n, int element) {
+    return fmaf(scores[view][m][n][element], rows.at(kInverseNorm + view, m, element / 2), -rows.at(kThreshold, m, element / 2));
+  }
+
+  __device__ static void count_survivors(State &state, const Scores (&scores)[Shape::kViews], const Rows &rows, const Arguments &a) {
+#pragma unroll
+    for (int view = 0; view < Shape::kViews; ++view) {
+      if (a.survivors[view].data == nullptr) continue;
+#pragma unroll
+      for (int m = 0; m < Shape::kRowTiles; ++m)
+#pragma unroll
+        for (int n = 0; n < Shape::kKeyChunk / 8; ++n)
+#pragma unroll
+          for (int element = 0; element < 4; ++element)
+            state.survivors[view][m][element / 2] += exceedance(rows, scores, view, m, n, element) > 0.0f;
+    }
+  }
+
+  // Replaces the scores of view 0 by the weights of both views.
+  template <Power kPower>
+  __device__ static void weigh_survivors(const State &state, Scores (&scores)[Shape::kViews], const Rows &rows, const Arguments &a) {
+#pragma unroll
+    for (int m = 0; m < Shape::kRowTiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float scale = weight_scale(state, rows, a, m, half);
+#pragma unroll
+        for (int n = 0; n < Shape::kKeyChunk / 8; ++n) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const int element = 2 * half + e;
+            float weight = exceedance_power<kPower>(ptx::max_nan(exceedance(rows, scores, 0, m, n, element), 0.0f), a.power);
+            if constexpr (Shape::kViews == 2)
+              weight = fmaf(-state.lambda, exceedance_power<kPower>(ptx::max_nan(exceedance(rows, scores, 1, m, n, element), 0.0f), a.power),
+                            weight);
+            scores[0][m][n][element] = kScaled ? weight * scale : weight;
+          }
+        }
+      }
+    }
+  }
+};
+
+}  // namespace sieve::threshold_differential
