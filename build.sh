@@ -97,6 +97,10 @@ choose_preset() {
   fi
 }
 
+print_notes() {
+  if [ ${#absent[@]} -gt 0 ]; then printf 'note: %s\n' "${absent[@]}"; fi
+}
+
 build() {
   require_dotnet
   choose_preset
@@ -109,7 +113,7 @@ build() {
   dotnet publish managed/SieveAttention.Cli -c Release --no-build -o artifacts/bin
   echo
   echo "built: artifacts/bin/sieve"
-  if [ ${#absent[@]} -gt 0 ]; then printf 'note: %s\n' "${absent[@]}"; fi
+  print_notes
 }
 
 run() {
@@ -136,7 +140,8 @@ pack() {
   build
   make_packages
   echo
-  ls "$packages"
+  ls -1 "$packages"
+  print_notes
   if ! ls "$packages"/SieveAttention.Native.linux-x64.*.nupkg >/dev/null 2>&1; then
     echo "build.sh: SieveAttention.Native.linux-x64 was not packed: its library was not built on this machine." >&2
     exit 2
@@ -166,7 +171,7 @@ test_native() {
 
 test_managed() {
   local file=$results/managed.txt status=0
-  artifacts/managed/bin/SieveAttention.Tests/release/SieveAttention.Tests --no-progress --no-ansi \
+  artifacts/managed/bin/SieveAttention.Tests/release/SieveAttention.Tests --progress off --ansi off \
     --results-directory "$PWD/$results" --coverlet --coverlet-single-hit --coverlet-include '[SieveAttention]*' |
     tee "$file" || status=$?
   count "$status" "$(number '^  succeeded: ' "$file")" "$(number '^  failed: ' "$file")" "$(number '^  skipped: ' "$file")"
@@ -180,7 +185,7 @@ run_tests() {
   if [ -n "$preset" ]; then test_native; fi
   test_managed
   echo
-  if [ ${#absent[@]} -gt 0 ]; then printf 'note: %s\n' "${absent[@]}"; fi
+  print_notes
   echo "$passed passed, $failed failed, $skipped skipped"
   [ "$failed" -eq 0 ]
 }

@@ -15,7 +15,7 @@ internal static class Text
     public static string OneLine(string text)
     {
         string[] lines = text.Split(['\r', '\n'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
-        return Escape(string.Join("; ", lines), int.MaxValue);
+        return Escape(string.Join("; ", lines).Replace(":; ", ": ", StringComparison.Ordinal), int.MaxValue);
     }
 
     /// <summary>A shape as it stands in a file: <c>[1, 6, 2048, 64]</c>.</summary>
@@ -26,6 +26,14 @@ internal static class Text
     {
         double magnitude = Math.Abs(value);
         string format = magnitude == 0 || (magnitude >= 1e-3 && magnitude < 1e5) ? "0.####" : "0.00e+0";
+        return value.ToString(format, CultureInfo.InvariantCulture);
+    }
+
+    /// <summary>A parameter, as short as its value allows: at most four decimals.</summary>
+    public static string Parameter(double value)
+    {
+        double magnitude = Math.Abs(value);
+        string format = magnitude == 0 || (magnitude >= 1e-3 && magnitude < 1e5) ? "0.####" : "0.####e+0";
         return value.ToString(format, CultureInfo.InvariantCulture);
     }
 

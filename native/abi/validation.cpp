@@ -1,5 +1,6 @@
 #include "abi/validation.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -91,8 +92,10 @@ ProblemView require_problem(const sieve_attention_problem &p, const Dimensions &
   require_range("problem.query_alignment", p.query_alignment, SIEVE_QUERY_ALIGNMENT_END, SIEVE_QUERY_ALIGNMENT_OFFSET);
   require_range("problem.path", p.path, SIEVE_PATH_AUTOMATIC, SIEVE_PATH_HOPPER);
   if (p.query_alignment == SIEVE_QUERY_ALIGNMENT_END) require_zero("problem.query_offset", p.query_offset);
-  require_range("problem.query_offset", p.query_offset, -kInt32, kInt32);
-  require_range("problem.window", p.window, 0, std::numeric_limits<int64_t>::max() / 2);
+  require_range("problem.query_offset", p.query_offset, -kMostRows, kMostRows);
+  require_range("problem.window", p.window, 0, std::numeric_limits<int64_t>::max());
+  require_range("rows of query", d.queries, 1, kMostRows);
+  require_range("rows of key1", d.keys, 1, kMostRows);
 
   const bool packed = p.query_starts != nullptr;
   if (packed != (p.key_starts != nullptr)) invalid("problem.key_starts is given without query_starts or the other way; allowed: both or neither");
@@ -121,8 +124,8 @@ ProblemView require_problem(const sieve_attention_problem &p, const Dimensions &
   view.keys = static_cast<int32_t>(d.keys);
   view.causal = p.causal;
   view.align_end = p.query_alignment == SIEVE_QUERY_ALIGNMENT_END;
-  view.query_offset = p.query_offset;
-  view.window = p.window;
+  view.query_offset = static_cast<int32_t>(p.query_offset);
+  view.window = static_cast<int32_t>(std::min(p.window, 2 * kMostRows));  // larger ones see the same keys
   view.query_starts = p.query_starts;
   view.key_starts = p.key_starts;
   view.key_lengths = p.key_lengths;

@@ -36,7 +36,7 @@ __device__ inline void store_row(const float (&accumulators)[kChannels / 8][4], 
   squares = row_sum(squares);  // every lane takes part, also those of rows outside
   if (!inside) return;
   const float factor = epilogue_factor(epilogue, squares * (1.0f / kChannels), batch, head, row);
-  const int64_t start = batch * output.batch_stride + head * output.head_stride + row * output.row_stride + 2 * (lane_index() & 3);
+  void *target = output.row(batch, head, row, type == OutputType::kFloat32 ? 4 : 2);
 #pragma unroll
   for (int n = 0; n < kChannels / 8; ++n) {
     const int channel = n * 8 + 2 * (lane_index() & 3);
@@ -46,9 +46,9 @@ __device__ inline void store_row(const float (&accumulators)[kChannels / 8][4], 
       b *= epilogue.norm_gain[channel + 1];
     }
     if (type == OutputType::kFloat32)
-      *reinterpret_cast<float2 *>(static_cast<float *>(output.data) + start + n * 8) = make_float2(a, b);
+      *reinterpret_cast<float2 *>(static_cast<float *>(target) + channel) = make_float2(a, b);
     else
-      *reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(output.data) + start + n * 8) = ptx::cvt_x2<Element>(a, b);
+      *reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(target) + channel) = ptx::cvt_x2<Element>(a, b);
   }
 }
 

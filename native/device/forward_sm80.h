@@ -12,10 +12,10 @@
 // Every warp owns 16 kRowTiles query rows and works alone between the barriers, so an empty chunk costs a warp only its
 // scores. What an operator is, is its Policy: Shape (numbers), Arguments (plain data), State (per-thread, in registers) and
 //   key_scalars(arguments, ...)      where the kKeyScalars floats of every key lie; they travel with the key blocks
-//   row_scalar(arguments, ...)       the kRowScalars floats of every row; they wait in shared memory, registers are scarcer
+//   begin_row(arguments, ...)        the kRowScalars floats of a row; they wait in shared memory, registers are scarcer
 //   begin(arguments, head)           the state before the first key
 //   weigh(state, scores, ...)        scores -> weights in place; returns whether the warp has a non-zero one
-//   finish(state, ...)               factor that undoes a scale of the weights; writes per-row results
+//   finish(rows, ...)                factor that undoes a scale of the weights
 // docs/kernels.md lists the policies of the other operators.
 #pragma once
 
@@ -49,17 +49,15 @@ struct ChunkMask {
 
   // Keys visible to the row of row tile m, half, counted from `key`.
   __device__ KeyRange columns(int m, int half) const {
-    const KeyRange range = sequence.visible(problem, row + 16 * m + 8 * half);
+    const KeyRange range = sequence.visible(problem, ptx::mov_here(row) + 16 * m + 8 * half);
     return {range.first - key, range.end - key};
   }
 };
 
-// Rows of this thread: 16-row tile m, half -> first + 16 m + 8 half.
+// Rows of this thread: 16-row tile m, half -> first + 16 m + 8 half, of the sequence.
 struct ThreadRows {
-  int first;   // of the sequence
-  int limit;   // rows of the sequence
+  int first;
   __device__ int row(int m, int half) const { return first + 16 * m + 8 * half; }
-  __device__ bool inside(int m, int half) const { return row(m, half) < limit; }
 };
 
 template <class Shape>
@@ -83,34 +81,49 @@ struct RowScalars {
   __device__ float at(int scalar, int m, int half) const { return first[scalar * kRows + 16 * m + 8 * half]; }
 };
 
-// Starts copying key block `block` into a stage; keys from the sequence's end on become zero.
+// Walks along the keys of a sequence, one key block a step, and copies what this thread has to copy.
 template <class Policy>
-__device__ inline void load_stage(ForwardSharedMemory<typename Policy::Shape> &shared, int stage, int block,
-                                  const ForwardArguments<Policy> &a, const Sequence &sequence, int key_head) {
+struct KeyWalk {
   using Shape = typename Policy::Shape;
-  const int first = block * Shape::kKeyBlock;
-  const int valid = sequence.keys - first;
-  const int64_t row = sequence.key_start + static_cast<int64_t>(first);
+  using KeyTile = SharedTile<Shape::kKeyBlock, Shape::kHeadDim>;
+  using ValueTile = SharedTile<Shape::kKeyBlock, Shape::kValueDim>;
+  static_assert(Shape::kThreads >= Shape::kKeyScalars * Shape::kKeyBlock, "one pass copies all scalars, one float a thread");
+
+  const uint16_t *key[Shape::kViews];
+  const uint16_t *value;
+  const float *scalar;
+  int remaining;  // keys of the sequence from the next block on
+
+  __device__ KeyWalk(const ForwardArguments<Policy> &a, const Sequence &sequence, int key_head, int block) {
+    const int first = block * Shape::kKeyBlock;
+    const int64_t row = sequence.key_start + static_cast<int64_t>(first);
+    remaining = sequence.keys - first;
 #pragma unroll
-  for (int view = 0; view < Shape::kViews; ++view) {
-    const TensorView &key = a.key[view];
-    SharedTile<Shape::kKeyBlock, Shape::kHeadDim>::template load<Shape::kThreads>(
-        ptx::shared_address(shared.stages[stage].key[view]),
-        static_cast<const uint16_t *>(key.data) + sequence.batch * key.batch_stride + key_head * key.head_stride + row * key.row_stride,
-        key.row_stride, valid);
+    for (int view = 0; view < Shape::kViews; ++view)
+      key[view] = KeyTile::template thread_source<Shape::kThreads>(
+          static_cast<const uint16_t *>(a.key[view].row(sequence.batch, key_head, row, 2)), a.key[view].row_stride);
+    value = ValueTile::template thread_source<Shape::kThreads>(static_cast<const uint16_t *>(a.value.row(sequence.batch, key_head, row, 2)),
+                                                               a.value.row_stride);
+    const int index = min(static_cast<int>(threadIdx.x) / Shape::kKeyBlock, Shape::kKeyScalars - 1);
+    scalar = Policy::key_scalars(a.policy, a.problem, index, sequence.batch, key_head) + row + static_cast<int>(threadIdx.x) % Shape::kKeyBlock;
   }
-  SharedTile<Shape::kKeyBlock, Shape::kValueDim>::template load<Shape::kThreads>(
-      ptx::shared_address(shared.stages[stage].value),
-      static_cast<const uint16_t *>(a.value.data) + sequence.batch * a.value.batch_stride + key_head * a.value.head_stride +
-          row * a.value.row_stride,
-      a.value.row_stride, valid);
+
+  // Starts copying the next block into a stage; keys from the sequence's end on become zero.
+  __device__ void load_next(ForwardSharedMemory<Shape> &shared, int stage, const ForwardArguments<Policy> &a) {
 #pragma unroll
-  for (int scalar = 0; scalar < Shape::kKeyScalars; ++scalar) {
-    const float *source = Policy::key_scalars(a.policy, a.problem, scalar, sequence.batch, key_head) + row;
-    for (int i = static_cast<int>(threadIdx.x); i < Shape::kKeyBlock; i += Shape::kThreads)
-      ptx::cp_async_4(ptx::shared_address(&shared.key_scalars[stage][scalar][i]), source + (i < valid ? i : 0), i < valid ? 4 : 0);
+    for (int view = 0; view < Shape::kViews; ++view) {
+      KeyTile::template load<Shape::kThreads>(ptx::shared_address(shared.stages[stage].key[view]), key[view], a.key[view].row_stride, remaining);
+      key[view] += Shape::kKeyBlock * a.key[view].row_stride;
+    }
+    ValueTile::template load<Shape::kThreads>(ptx::shared_address(shared.stages[stage].value), value, a.value.row_stride, remaining);
+    value += Shape::kKeyBlock * a.value.row_stride;
+    if (static_cast<int>(threadIdx.x) < Shape::kKeyScalars * Shape::kKeyBlock)
+      ptx::cp_async_4(ptx::shared_address(&shared.key_scalars[stage][0][0] + threadIdx.x), scalar,
+                      static_cast<int>(threadIdx.x) % Shape::kKeyBlock < remaining ? 4 : 0);
+    scalar += Shape::kKeyBlock;
+    remaining -= Shape::kKeyBlock;
   }
-}
+};
 
 template <class Policy>
 __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlocksPerMultiprocessor)
@@ -125,18 +138,14 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   extern __shared__ __align__(128) uint8_t raw[];
   SharedMemory &shared = *reinterpret_cast<SharedMemory *>(raw);
 
-  // Blocks with most keys (the last rows, under a causal mask) start first, so that short ones fill the end of the launch.
-  const int tile = static_cast<int>(blockIdx.x);
-  const int query_block = a.query_blocks - 1 - tile % a.query_blocks;
-  const int head = tile / a.query_blocks % a.problem.query_heads;
-  const Sequence sequence = Sequence::at(a.problem, tile / a.query_blocks / a.problem.query_heads);
-  const int key_head = head / a.problem.group;
-  const int block_row = query_block * Shape::kRows;
+  const BlockPlace place = BlockPlace::here(a.problem, a.query_blocks);
+  const Sequence sequence = Sequence::at(a.problem, place.sequence);
+  const int block_row = place.query_block * Shape::kRows;
   if (block_row >= sequence.queries) return;
 
   const int lane = lane_index();
   const int warp_row = block_row + static_cast<int>(threadIdx.x) / 32 * kWarpRows;
-  const ThreadRows thread_rows{warp_row + lane / 4, sequence.queries};
+  const ThreadRows thread_rows{warp_row + lane / 4};
 
   RowFragments<Shape::kRowTiles, Shape::kHeadDim> queries[Shape::kViews];
 #pragma unroll
@@ -144,14 +153,18 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
     const TensorView &query = a.query[view];
     SharedTile<Shape::kRows, Shape::kHeadDim>::template load<Shape::kThreads>(
         ptx::shared_address(shared.query[view]),
-        static_cast<const uint16_t *>(query.data) + sequence.batch * query.batch_stride + head * query.head_stride +
-            (sequence.query_start + static_cast<int64_t>(block_row)) * query.row_stride,
+        SharedTile<Shape::kRows, Shape::kHeadDim>::template thread_source<Shape::kThreads>(
+            static_cast<const uint16_t *>(query.row(sequence.batch, place.head, sequence.query_start + static_cast<int64_t>(block_row), 2)),
+            query.row_stride),
         query.row_stride, sequence.queries - block_row);
   }
   ptx::cp_async_commit_group();
-  for (int i = static_cast<int>(threadIdx.x); i < Shape::kRows * Shape::kRowScalars; i += Shape::kThreads)
-    shared.row_scalars[i / Shape::kRows][i % Shape::kRows] =
-        Policy::row_scalar(a.policy, a.problem, sequence, head, i / Shape::kRows, block_row + i % Shape::kRows);
+  for (int row = static_cast<int>(threadIdx.x); row < Shape::kRows; row += Shape::kThreads) {
+    float scalars[Shape::kRowScalars];
+    Policy::begin_row(a.policy, a.problem, sequence, place.head, block_row + row, scalars);
+#pragma unroll
+    for (int i = 0; i < Shape::kRowScalars; ++i) shared.row_scalars[i][row] = scalars[i];
+  }
   ptx::cp_async_wait_group<0>();
   __syncthreads();
 #pragma unroll
@@ -162,32 +175,32 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   // Ranges of keys are non-decreasing from row to row, so the first and last row bound those between.
   const int block_last = min(block_row + Shape::kRows, sequence.queries) - 1;
   const int warp_last = min(warp_row + kWarpRows, sequence.queries) - 1;
-  const KeyRange warp_top = sequence.visible(a.problem, warp_row), warp_bottom = sequence.visible(a.problem, warp_last);
-  const bool warp_has_rows = warp_row < sequence.queries;
+  const KeyRange warp_top = sequence.visible(a.problem, warp_row);
+  const KeyRange warp_bottom = warp_row < sequence.queries ? sequence.visible(a.problem, warp_last) : KeyRange{0, 0};
   const int first_block = sequence.visible(a.problem, block_row).first / Shape::kKeyBlock;
   const int end_block = (sequence.visible(a.problem, block_last).end + Shape::kKeyBlock - 1) / Shape::kKeyBlock;
 
+  KeyWalk<Policy> walk(a, sequence, place.head / a.problem.group, first_block);
 #pragma unroll
   for (int stage = 0; stage < Shape::kStages - 1; ++stage) {
-    if (first_block + stage < end_block) load_stage<Policy>(shared, stage, first_block + stage, a, sequence, key_head);
+    if (first_block + stage < end_block) walk.load_next(shared, stage, a);
     ptx::cp_async_commit_group();
   }
 
-  typename Policy::State state = Policy::begin(a.policy, head);
+  typename Policy::State state = Policy::begin(a.policy, place.head);
   const RowScalars<Shape::kRows> row_scalars{&shared.row_scalars[0][thread_rows.first - block_row]};
   Accumulators<Shape::kRowTiles, Shape::kValueDim> output = {};
   int stage = 0;
   for (int block = first_block; block < end_block; ++block) {
     ptx::cp_async_wait_group<Shape::kStages - 2>();
     __syncthreads();  // this stage has arrived for everyone, and everyone has left the stage that is filled next
-    const int next = block + Shape::kStages - 1;
-    if (next < end_block) load_stage<Policy>(shared, stage == 0 ? Shape::kStages - 1 : stage - 1, next, a, sequence, key_head);
+    if (block + Shape::kStages - 1 < end_block) walk.load_next(shared, stage == 0 ? Shape::kStages - 1 : stage - 1, a);
     ptx::cp_async_commit_group();
 
 #pragma unroll 1
     for (int chunk = 0; chunk < Shape::kKeyBlock; chunk += Shape::kKeyChunk) {
       const int key = block * Shape::kKeyBlock + chunk;
-      if (!warp_has_rows || key >= warp_bottom.end || key + Shape::kKeyChunk <= warp_top.first) continue;
+      if (key >= warp_bottom.end || key + Shape::kKeyChunk <= warp_top.first) continue;
       Accumulators<Shape::kRowTiles, Shape::kKeyChunk> scores[Shape::kViews];
 #pragma unroll
       for (int view = 0; view < Shape::kViews; ++view)
@@ -196,22 +209,22 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
       const ChunkMask mask{a.problem, sequence, thread_rows.first, key + 2 * (lane & 3),
                            key < warp_bottom.first || key + Shape::kKeyChunk > warp_top.end};
       const float *key_scalars = &shared.key_scalars[stage][0][chunk + 2 * (lane & 3)];
-      if (Policy::weigh(state, scores, row_scalars, key_scalars, mask, a.policy))
+      if (Policy::weigh(state, scores, row_scalars, thread_rows, key_scalars, mask, a))
         value_product<Element, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(
             output, scores[0], ptx::shared_address(shared.stages[stage].value), chunk);
     }
     stage = stage == Shape::kStages - 1 ? 0 : stage + 1;
   }
 
+  const BlockPlace end_place = BlockPlace::here(a.problem, a.query_blocks);
+  const Sequence end_sequence = Sequence::at(a.problem, end_place.sequence);
 #pragma unroll
   for (int m = 0; m < Shape::kRowTiles; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = sequence.query_start + thread_rows.row(m, half);
-      const bool inside = thread_rows.inside(m, half);
-      const float unscale = Policy::finish(state, a.policy, row_scalars, m, half, sequence.batch, head, row, inside);
-      store_row<Element, Shape::kValueDim>(output[m], half, unscale, a.problem.epilogue, a.output, a.output_type, sequence.batch, head, row,
-                                           inside);
+      const int row = thread_rows.row(m, half);
+      store_row<Element, Shape::kValueDim>(output[m], half, Policy::finish(row_scalars, m, half), a.problem.epilogue, a.output, a.output_type,
+                                           end_sequence.batch, end_place.head, end_sequence.query_start + row, row < end_sequence.queries);
     }
   }
 }

@@ -11,6 +11,13 @@ struct TensorView {
   int64_t batch_stride = 0;
   int64_t head_stride = 0;
   int64_t row_stride = 0;
+
+#ifdef __CUDACC__
+  // First channel of a row, for elements of `bytes` bytes.
+  __device__ void *row(int batch, int head, int64_t row, int bytes) const {
+    return static_cast<char *>(data) + (batch * batch_stride + head * head_stride + row * row_stride) * bytes;
+  }
+#endif
 };
 
 // A parameter by value or in device memory (then it may change between replays of a captured graph).
@@ -38,6 +45,9 @@ struct EpilogueView {
   bool rms_norm = false;
 };
 
+// Rows and |query_offset| are at most kMostRows, so positions and windows fit 32 bits.
+constexpr int64_t kMostRows = int64_t{1} << 29;
+
 struct ProblemView {
   int32_t batch = 0;  // or the number of packed sequences
   int32_t query_heads = 0;
@@ -46,8 +56,8 @@ struct ProblemView {
   int32_t keys = 0;     // rows of the key tensor
   int32_t causal = 0;
   int32_t align_end = 0;
-  int64_t query_offset = 0;
-  int64_t window = 0;  // 0 = none
+  int32_t query_offset = 0;
+  int32_t window = 0;  // 0 = none
   const int32_t *query_starts = nullptr;
   const int32_t *key_starts = nullptr;
   const int32_t *key_lengths = nullptr;

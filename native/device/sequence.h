@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/problem.h"
+#include "device/ptx/math.h"
 
 namespace sieve {
 
@@ -18,7 +19,7 @@ struct Sequence {
   int key_start;    // first row in the key tensor
   int queries;
   int keys;
-  int64_t offset;  // position of query row 0
+  int offset;       // position of query row 0
 
   __device__ static Sequence at(const ProblemView &problem, int index) {
     Sequence s;
@@ -35,17 +36,29 @@ struct Sequence {
       s.queries = problem.queries;
       s.keys = problem.key_lengths == nullptr ? problem.keys : min(problem.key_lengths[index], problem.keys);
     }
-    s.offset = problem.align_end ? static_cast<int64_t>(s.keys) - s.queries : problem.query_offset;
+    s.offset = problem.align_end ? s.keys - s.queries : problem.query_offset;
     return s;
   }
 
   // Keys that row `row` of this sequence sees.
   __device__ KeyRange visible(const ProblemView &problem, int row) const {
-    const int64_t position = row + offset;
-    const int64_t first = problem.window > 0 ? position - problem.window + 1 : 0;
-    const int64_t end = problem.causal ? position + 1 : static_cast<int64_t>(keys);
-    const int64_t limit = keys;
-    return {static_cast<int>(max(min(first, limit), int64_t{0})), static_cast<int>(max(min(end, limit), int64_t{0}))};
+    const int position = row + offset;
+    const int first = problem.window > 0 ? position - problem.window + 1 : 0;
+    const int end = problem.causal ? position + 1 : keys;
+    return {max(min(first, keys), 0), max(min(end, keys), 0)};
+  }
+};
+
+// What this thread block computes: a block of query rows of one head of one sequence. Blocks with most keys (the last rows,
+// under a causal mask) start first, so that short ones fill the end of the launch.
+struct BlockPlace {
+  int query_block;
+  int head;
+  int sequence;
+
+  __device__ static BlockPlace here(const ProblemView &problem, int query_blocks) {
+    const int tile = ptx::ctaid_x();
+    return {query_blocks - 1 - tile % query_blocks, tile / query_blocks % problem.query_heads, tile / query_blocks / problem.query_heads};
   }
 };
 

@@ -22,12 +22,12 @@ using Accumulators = float[kRowTiles][kColumns / 8][4];
 template <int kRowTiles, int kRows, int kChannels>
 __device__ inline void load_rows(RowFragments<kRowTiles, kChannels> &rows, uint32_t tile, int first_row) {
   const int lane = lane_index();
+  using Tile = SharedTile<kRows, kChannels>;
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m) {
+    const uint32_t row = tile + Tile::offset(first_row + m * 16 + (lane & 15), lane >> 4);
 #pragma unroll
-    for (int k = 0; k < kChannels / 16; ++k) {
-      ptx::ldmatrix_x4(rows[m][k], tile + SharedTile<kRows, kChannels>::offset(first_row + m * 16 + (lane & 15), 2 * k + (lane >> 4)));
-    }
+    for (int k = 0; k < kChannels / 16; ++k) ptx::ldmatrix_x4(rows[m][k], Tile::step(row, k));
   }
 }
 
@@ -36,7 +36,9 @@ template <typename Element, int kRowTiles, int kKeys, int kTileRows, int kChanne
 __device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores, const RowFragments<kRowTiles, kChannels> &rows,
                                      uint32_t tile, int first_key) {
   static_assert(kKeys % 16 == 0, "keys are read in pairs of eight");
+  using Tile = SharedTile<kTileRows, kChannels>;
   const int lane = lane_index();
+  const uint32_t key_rows = tile + Tile::offset((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1) + static_cast<uint32_t>(first_key * kChannels * 2);
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
@@ -48,8 +50,7 @@ __device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores, con
 #pragma unroll
     for (int n = 0; n < kKeys / 16; ++n) {
       uint32_t keys[4];  // keys 0-7 channels 0-7, 8-15; keys 8-15 channels 0-7, 8-15
-      const int row = first_key + n * 16 + (lane & 7) + ((lane >> 4) << 3);
-      ptx::ldmatrix_x4(keys, tile + SharedTile<kTileRows, kChannels>::offset(row, 2 * k + ((lane >> 3) & 1)));
+      ptx::ldmatrix_x4(keys, Tile::step(key_rows + n * 16 * kChannels * 2, k));
 #pragma unroll
       for (int m = 0; m < kRowTiles; ++m) {
         ptx::mma_m16n8k16<Element>(scores[m][2 * n], rows[m][k], keys[0], keys[1]);
@@ -63,7 +64,9 @@ __device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores, con
 template <typename Element, int kRowTiles, int kKeys, int kTileRows, int kChannels>
 __device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output, const Accumulators<kRowTiles, kKeys> &weights,
                                      uint32_t tile, int first_key) {
+  using Tile = SharedTile<kTileRows, kChannels>;
   const int lane = lane_index();
+  const uint32_t key_rows = tile + Tile::offset(lane & 15, lane >> 4) + static_cast<uint32_t>(first_key * kChannels * 2);
 #pragma unroll
   for (int k = 0; k < kKeys / 16; ++k) {
     uint32_t a[kRowTiles][4];  // the accumulator layout of a score tile is the A layout of the next product
@@ -75,8 +78,7 @@ __device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output,
 #pragma unroll
     for (int n = 0; n < kChannels / 16; ++n) {
       uint32_t values[4];  // channels 0-7 of keys 0-7, 8-15; channels 8-15 of keys 0-7, 8-15
-      const int row = first_key + k * 16 + (lane & 7) + (((lane >> 3) & 1) << 3);
-      ptx::ldmatrix_x4_trans(values, tile + SharedTile<kTileRows, kChannels>::offset(row, 2 * n + (lane >> 4)));
+      ptx::ldmatrix_x4_trans(values, Tile::step(key_rows + k * 16 * kChannels * 2, n));
 #pragma unroll
       for (int m = 0; m < kRowTiles; ++m) {
         ptx::mma_m16n8k16<Element>(output[m][2 * n], a[m], values[0], values[1]);

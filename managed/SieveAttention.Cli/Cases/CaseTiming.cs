@@ -5,34 +5,56 @@ namespace SieveAttention.Cli.Cases;
 /// <summary>Runs a pass of an operator and measures it.</summary>
 internal static class CaseTiming
 {
-    private const int DeviceRepeats = 5;
+    private const int Repeats = 5;
+
+    /// <summary>A first run on the Cpu device longer than this is not repeated.</summary>
+    private static readonly TimeSpan s_longRun = TimeSpan.FromSeconds(1);
 
     /// <summary>
-    /// Runs a pass. On the host its only run is measured. On a GPU the first run, which loads the kernel, is not: the time is the
-    /// median of further runs into the same tensors, between two events of the device.
+    /// Runs a pass. The time is that of the first run on the Reference device; on the Cpu device, where short runs would show
+    /// compilation, and on a GPU, where the first run loads the kernel, it is the median of further runs: host time on the Cpu
+    /// device, between two events of the stream on a GPU.
     /// </summary>
     /// <param name="device">Where it runs.</param>
     /// <param name="first">Runs into new tensors.</param>
-    /// <param name="again">Runs into given tensors, without allocating; used on a GPU only.</param>
+    /// <param name="again">Runs into given tensors, without allocating device memory.</param>
     public static (T Result, TimeSpan Time) Measure<T>(AttentionDevice device, Func<T> first, Action<T> again)
     {
         Stopwatch watch = Stopwatch.StartNew();
         T result = first();
-        watch.Stop();
-        if (device is not CudaDevice cuda)
+        TimeSpan firstTime = watch.Elapsed;
+        TimeSpan time = device switch
         {
-            return (result, watch.Elapsed);
-        }
-        using DeviceTimer timer = new(cuda);
-        List<float> times = [];
-        for (int repeat = 0; repeat < DeviceRepeats; repeat++)
+            CudaDevice cuda => OnDevice(cuda, () => again(result)),
+            { Kind: AttentionDeviceKind.Cpu } when firstTime < s_longRun => Median(() => OnHost(() => again(result))),
+            _ => firstTime,
+        };
+        return (result, time);
+    }
+
+    private static TimeSpan OnHost(Action run)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        run();
+        return watch.Elapsed;
+    }
+
+    private static TimeSpan OnDevice(CudaDevice device, Action run)
+    {
+        using DeviceTimer timer = new(device);
+        return Median(() =>
         {
             timer.Start();
-            again(result);
+            run();
             timer.Stop();
-            times.Add(timer.Elapsed());
-        }
-        times.Sort();
-        return (result, TimeSpan.FromMilliseconds(times[DeviceRepeats / 2]));
+            return TimeSpan.FromMilliseconds(timer.Elapsed());
+        });
+    }
+
+    private static TimeSpan Median(Func<TimeSpan> measure)
+    {
+        TimeSpan[] times = [.. Enumerable.Range(0, Repeats).Select(_ => measure())];
+        Array.Sort(times);
+        return times[Repeats / 2];
     }
 }

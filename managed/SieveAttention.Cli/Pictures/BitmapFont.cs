@@ -1,13 +1,17 @@
 namespace SieveAttention.Cli.Pictures;
 
-/// <summary>A fixed-width font of 5 x 7 pixels for the printable ASCII characters; others show as a question mark.</summary>
+/// <summary>A fixed-width font for the printable ASCII characters: 5 x 7 pixels, and two below the line for descenders. Other
+/// characters show as a question mark.</summary>
 internal static class BitmapFont
 {
     /// <summary>Pixels of a letter across.</summary>
     public const int GlyphWidth = 5;
 
-    /// <summary>Pixels of a letter down.</summary>
-    public const int GlyphHeight = 7;
+    /// <summary>Pixels of a letter down, descenders included.</summary>
+    public const int GlyphHeight = 9;
+
+    /// <summary>Pixels of a capital letter down.</summary>
+    public const int CapitalHeight = 7;
 
     /// <summary>Pixels from one letter to the next.</summary>
     public const int Advance = 6;
@@ -15,21 +19,25 @@ internal static class BitmapFont
     private const char First = ' ';
     private const char Last = '~';
 
-    /// <summary>35 pixels of each letter, row by row; the upper left one is the highest bit.</summary>
+    /// <summary>45 pixels of each letter, row by row; the upper left one is the highest bit.</summary>
     private static readonly ulong[] s_glyphs =
     [
-        0x000000000, 0x108421004, 0x294000000, 0x295f57d4a, 0x11f4717c4, 0x672222273, 0x32544564d, 0x108000000, //   ! " # $ % & '
-        0x088842082, 0x208210888, 0x009575480, 0x0084f9080, 0x000001088, 0x0000f8000, 0x00000018c, 0x042222210, // ( ) * + , - . /
-        0x3a33ae62e, 0x11842108e, 0x3a213221f, 0x3a213062e, 0x08ca97c42, 0x7e1e0862e, 0x1910f462e, 0x7c2222108, // 0 1 2 3 4 5 6 7
-        0x3a317462e, 0x3a317844c, 0x018c03180, 0x018c03088, 0x088882082, 0x001f07c00, 0x208208888, 0x3a2111004, // 8 9 : ; < = > ?
-        0x3a37ade0f, 0x3a31fc631, 0x7a31f463e, 0x3a308422e, 0x7a318c63e, 0x7e10f421f, 0x7e10f4210, 0x3a30bc62f, // @ A B C D E F G
-        0x4631fc631, 0x38842108e, 0x1c4210a4c, 0x4654c5251, 0x42108421f, 0x4775ac631, 0x47359c631, 0x3a318c62e, // H I J K L M N O
-        0x7a31f4210, 0x3a318d64d, 0x7a31f5251, 0x3e107043e, 0x7c8421084, 0x46318c62e, 0x46318a944, 0x4631ad771, // P Q R S T U V W
-        0x462a22a31, 0x462a21084, 0x7c222221f, 0x39084210e, 0x420820821, 0x38421084e, 0x115100000, 0x00000001f, // X Y Z [ \ ] ^ _
-        0x208000000, 0x000e0be2f, 0x421e8c63e, 0x000f8420f, 0x042f8c62f, 0x000e8fe0f, 0x191e42108, 0x01f18bc2e, // ` a b c d e f g
-        0x421e8c631, 0x100c2108e, 0x080610a4c, 0x4212a6292, 0x30842108e, 0x001aad6b5, 0x001e8c631, 0x000e8c62e, // h i j k l m n o
-        0x03d18fa10, 0x01f18bc21, 0x0016c4210, 0x000f8383e, 0x211e42106, 0x00118c66d, 0x00118a944, 0x0011ad6aa, // p q r s t u v w
-        0x001151151, 0x02318bc2e, 0x001f1111f, 0x088441082, 0x108421084, 0x208411088, 0x0008a8800, // x y z { | } ~
+        0x000000000000, 0x042108401000, 0x0a5000000000, 0x0a57d5f52800, 0x047d1c5f1000, 0x19c88889cc00, //   ! " # $ %
+        0x0c9511593400, 0x042000000000, 0x022210820800, 0x082084222000, 0x00255d520000, 0x00213e420000, // & ' ( ) * +
+        0x000000063088, 0x00003e000000, 0x000000063000, 0x010888884000, 0x0e8ceb98b800, 0x046108423800, // , - . / 0 1
+        0x0e884c887c00, 0x0e884c18b800, 0x0232a5f10800, 0x1f878218b800, 0x06443d18b800, 0x1f0888842000, // 2 3 4 5 6 7
+        0x0e8c5d18b800, 0x0e8c5e113000, 0x006300c60000, 0x000318063088, 0x022220820800, 0x0007c1f00000, // 8 9 : ; < =
+        0x082082222000, 0x0e8844401000, 0x0e8deb783c00, 0x0e8c7f18c400, 0x1e8c7d18f800, 0x0e8c2108b800, // > ? @ A B C
+        0x1e8c6318f800, 0x1f843d087c00, 0x1f843d084000, 0x0e8c2f18bc00, 0x118c7f18c400, 0x0e2108423800, // D E F G H I
+        0x071084293000, 0x119531494400, 0x108421087c00, 0x11dd6b18c400, 0x11cd6718c400, 0x0e8c6318b800, // J K L M N O
+        0x1e8c7d084000, 0x0e8c63593400, 0x1e8c7d494400, 0x0f841c10f800, 0x1f2108421000, 0x118c6318b800, // P Q R S T U
+        0x118c62a51000, 0x118c6b5dc400, 0x118a88a8c400, 0x118a88421000, 0x1f0888887c00, 0x0e4210843800, // V W X Y Z [
+        0x108208208400, 0x0e1084213800, 0x045440000000, 0x000000007c00, 0x082000000000, 0x000382f8bc00, // \ ] ^ _ ` a
+        0x1087a318f800, 0x0003e1083c00, 0x010be318bc00, 0x0003a3f83c00, 0x064790842000, 0x0003e318bc2e, // b c d e f g
+        0x1087a318c400, 0x040308423800, 0x020184210a4c, 0x1084a98a4800, 0x0c2108423800, 0x0006ab5ad400, // h i j k l m
+        0x0007a318c400, 0x0003a318b800, 0x0007a318fa10, 0x0003e318bc21, 0x0005b1084000, 0x0003e0e0f800, // n o p q r s
+        0x084790841800, 0x00046319b400, 0x000462a51000, 0x00046b5aa800, 0x000454454400, 0x00046318bc2e, // t u v w x y
+        0x0007c4447c00, 0x022110420800, 0x042108421000, 0x082104422000, 0x00022a200000, // z { | } ~
     ];
 
     /// <summary>Pixels that a text takes across.</summary>

@@ -9,7 +9,7 @@ namespace SieveAttention.Cli.Pictures;
 internal sealed class WeightPicture
 {
     /// <summary>Pixels of a picture that wants no other width.</summary>
-    public const int UsualWidth = 1480;
+    public const int UsualWidth = 1510;
 
     /// <summary>Pixels below which texts would collide.</summary>
     public const int LeastWidth = 900;
@@ -18,7 +18,7 @@ internal sealed class WeightPicture
     public const int MostWidth = 1600;
 
     private const int Scale = 2;
-    private const int LetterHeight = BitmapFont.GlyphHeight * Scale;
+    private const int LetterHeight = BitmapFont.CapitalHeight * Scale;
     private const int LineHeight = LetterHeight + 10;
     private const int Margin = 20;
     private const int Left = 104;
@@ -29,6 +29,7 @@ internal sealed class WeightPicture
     private const int TickLength = 6;
     private const int LargestCell = 40;
     private const int FewestCellPixels = 2;
+    private const int LeastMapHeight = 220;
 
     private static readonly Color[] s_countColors = [new(190, 70, 40), new(40, 100, 180)];
 
@@ -58,21 +59,25 @@ internal sealed class WeightPicture
     /// <summary>Cells in each direction that a picture of this width has room for.</summary>
     public static int MostCells(int width, int counts) => Area(width, counts) / FewestCellPixels;
 
-    /// <summary>Draws a picture.</summary>
+    /// <summary>Draws a picture, as wide as it needs to be.</summary>
     /// <param name="source">Names and positions.</param>
     /// <param name="map">The weights, reduced to at most <see cref="MostCells"/>.</param>
-    /// <param name="width">Pixels across that the picture should have.</param>
-    /// <param name="caption">Lines above the map, the first as title.</param>
+    /// <param name="width">Pixels across that the picture may have.</param>
+    /// <param name="caption">Lines above the map, the first as title; broken where they are too long.</param>
     public static Canvas Draw(IWeightSource source, WeightMap map, int width, IReadOnlyList<string> caption)
     {
-        WeightPicture picture = new(source, map, Area(width, source.CountNames.Count), caption);
-        int height = picture._top + Math.Max(picture.MapHeight, 220) + (4 * LineHeight) + Margin;
+        int area = Area(width, source.CountNames.Count);
+        int used = width - area + (map.Columns * Math.Clamp(area / map.Columns, 1, LargestCell));
+        width = Math.Max(used, LeastWidth);
+        List<string> lines = [.. caption.SelectMany(line => Break(line, (width - (2 * Margin)) / (BitmapFont.Advance * Scale)))];
+        WeightPicture picture = new(source, map, area, lines);
+        int height = picture._top + Math.Max(picture.MapHeight, LeastMapHeight) + (4 * LineHeight) + Margin;
         Canvas canvas = new(width, height);
-        int line = Margin;
-        foreach (string text in caption)
+        int y = Margin;
+        foreach (string text in lines)
         {
-            canvas.Write(Margin, line, text, line == Margin ? Color.Ink : Color.Grey, Scale);
-            line += LineHeight;
+            canvas.Write(Margin, y, text, y == Margin ? Color.Ink : Color.Grey, Scale);
+            y += LineHeight;
         }
         picture.DrawMap(canvas);
         picture.DrawAxes(canvas);
@@ -81,8 +86,21 @@ internal sealed class WeightPicture
             picture.DrawCounts(canvas, count);
         }
         picture.DrawColorBar(canvas);
-        picture.DrawLegend(canvas, height - Margin - LetterHeight);
+        DrawLegend(canvas, height - Margin - LetterHeight);
         return canvas;
+    }
+
+    /// <summary>Breaks a text at spaces into lines of at most so many characters.</summary>
+    private static IEnumerable<string> Break(string text, int most)
+    {
+        while (text.Length > most)
+        {
+            int space = text.LastIndexOf(' ', most);
+            int end = space > 0 ? space : most;
+            yield return text[..end].TrimEnd();
+            text = text[end..].TrimStart();
+        }
+        yield return text;
     }
 
     private static int Area(int width, int counts) =>
@@ -188,13 +206,15 @@ internal sealed class WeightPicture
         canvas.Frame(left, _top, BarWidth, height, Color.Ink);
         canvas.Write(left, _top - LetterHeight - 6, "weight", Color.Ink, Scale);
         DrawBarTick(canvas, left, zero, "0");
-        foreach (double power in _colors.LargestMagnitude > 0 ? Ticks.PowersOfTen(_colors.LargestMagnitude, 4) : [])
+        int free = half;
+        foreach (double power in _colors.LargestMagnitude > 0 ? Ticks.PowersOfTen(_colors.LargestMagnitude, 5) : [])
         {
             int distance = (int)(half * _colors.Position(power));
-            if (distance < LetterHeight)
+            if (distance > free || distance < LetterHeight + 4)
             {
-                break;
+                continue;
             }
+            free = distance - LetterHeight - 4;
             if (positive)
             {
                 DrawBarTick(canvas, left, zero - distance, Ticks.PowerText(power));
@@ -212,7 +232,7 @@ internal sealed class WeightPicture
         canvas.Write(left + BarWidth + TickLength + 5, y - (LetterHeight / 2), text, Color.Grey, Scale);
     }
 
-    private void DrawLegend(Canvas canvas, int y)
+    private static void DrawLegend(Canvas canvas, int y)
     {
         int x = Left;
         canvas.Fill(x, y, LetterHeight, LetterHeight, Color.White);
@@ -220,11 +240,7 @@ internal sealed class WeightPicture
         x = WriteAfter(canvas, x, y, "weight 0");
         DrawMasked(canvas, x, y, LetterHeight, LetterHeight);
         canvas.Frame(x, y, LetterHeight, LetterHeight, Color.Grey);
-        x = WriteAfter(canvas, x, y, "not visible");
-        string cell = _map.RowsPerCell == 1 && _map.ColumnsPerCell == 1
-            ? "a cell is one pair"
-            : $"a cell is the weight of largest magnitude of {_map.RowsPerCell} x {_map.ColumnsPerCell} pairs";
-        canvas.Write(x, y, cell, Color.Grey, Scale);
+        WriteAfter(canvas, x, y, "not visible");
     }
 
     private static int WriteAfter(Canvas canvas, int x, int y, string text)

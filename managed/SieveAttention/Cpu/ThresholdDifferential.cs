@@ -25,9 +25,29 @@ internal static class ThresholdDifferential
         HostArray<float>? q2, HostArray<float>? k2, HostArray<float> v, float[]? normGain, HostArray<float>? gate,
         CpuExecution execution, ThresholdTuning tuning)
     {
-        Epilogue epilogue = new(parameters.Epilogue, normGain, gate);
-        ThresholdForward forward = new(problem, parameters, tuning, execution, q1, k1, q2, k2, v, epilogue);
+        ThresholdForward forward = new(Call(problem, parameters, q1, k1, q2, k2, v, normGain, gate, execution, tuning));
         LaneChoice.Run(forward, execution.VectorWidth);
         return forward.Result;
     }
+
+    internal static ThresholdDifferentialBackward<float> Backward(
+        in AttentionProblem problem, ThresholdDifferentialParameters parameters, HostArray<float> q1, HostArray<float> k1,
+        HostArray<float>? q2, HostArray<float>? k2, HostArray<float> v, float[]? normGain, HostArray<float>? gate, HostArray<float> dout) =>
+        Backward(problem, parameters, q1, k1, q2, k2, v, normGain, gate, dout, CpuExecution.Default, ThresholdTuning.Default);
+
+    internal static ThresholdDifferentialBackward<float> Backward(
+        in AttentionProblem problem, ThresholdDifferentialParameters parameters, HostArray<float> q1, HostArray<float> k1,
+        HostArray<float>? q2, HostArray<float>? k2, HostArray<float> v, float[]? normGain, HostArray<float>? gate, HostArray<float> dout,
+        CpuExecution execution, ThresholdTuning tuning)
+    {
+        ThresholdBackward backward = new(Call(problem, parameters, q1, k1, q2, k2, v, normGain, gate, execution, tuning), dout);
+        LaneChoice.Run(backward, execution.VectorWidth);
+        return backward.Result;
+    }
+
+    private static ThresholdCall Call(
+        in AttentionProblem problem, ThresholdDifferentialParameters parameters, HostArray<float> q1, HostArray<float> k1,
+        HostArray<float>? q2, HostArray<float>? k2, HostArray<float> v, float[]? normGain, HostArray<float>? gate,
+        CpuExecution execution, ThresholdTuning tuning) =>
+        new(problem, parameters, new ThresholdInputs(q1, k1, q2, k2, v), new Epilogue(parameters.Epilogue, normGain, gate), execution, tuning);
 }

@@ -77,7 +77,7 @@ public sealed class CudaDevice : AttentionDevice
         int status = SieveNative.Support(context.Value, &query);
         if (status == (int)Interop.SieveStatus.Unsupported)
         {
-            reason = NativeStatus.LastMessage();
+            reason = NativeStatus.Reason();
             return false;
         }
 
@@ -161,7 +161,7 @@ public sealed class CudaDevice : AttentionDevice
         int status = SieveNative.DeviceCount(&found);
         if (status == (int)Interop.SieveStatus.Unavailable)
         {
-            reason = NativeStatus.LastMessage();
+            reason = NativeStatus.Reason();
             return false;
         }
 

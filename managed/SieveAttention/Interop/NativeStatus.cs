@@ -19,10 +19,10 @@ internal static class NativeStatus
     /// <summary>The exception for a failed call, made on the thread of the call, before any other call.</summary>
     internal static Exception Failure(int status, string operation) => Translate((SieveStatus)status, operation, LastMessage());
 
-    /// <summary>The exception for a status and message.</summary>
+    /// <summary>The exception for a status and the native message, which begins with the name of the C function.</summary>
     internal static Exception Translate(SieveStatus status, string operation, string message)
     {
-        string text = message.Length > 0 ? $"{operation}: {message}" : $"{operation} returned {status} without a message.";
+        string text = message.Length > 0 ? message : $"{operation} returned {status} without a message.";
         return status switch
         {
             SieveStatus.InvalidArgument => new ArgumentException(text),
@@ -34,6 +34,14 @@ internal static class NativeStatus
 
     /// <summary>Message of the calling thread's last failed call.</summary>
     internal static unsafe string LastMessage() => Text(SieveNative.LastMessage());
+
+    /// <summary>The message without the name of the C function, for callers who asked a question and got a no.</summary>
+    internal static string Reason()
+    {
+        string message = LastMessage();
+        int separator = message.IndexOf(": ", StringComparison.Ordinal);
+        return separator < 0 ? message : message[(separator + 2)..];
+    }
 
     internal static unsafe string Text(byte* utf8) => Marshal.PtrToStringUTF8((nint)utf8) ?? "";
 }

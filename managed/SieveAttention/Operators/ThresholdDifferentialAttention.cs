@@ -1,4 +1,3 @@
-using System.Numerics;
 using SieveAttention.Interop;
 
 namespace SieveAttention;
@@ -16,7 +15,7 @@ namespace SieveAttention;
 /// Scores do not depend on the length of queries and keys; rotary positions are applied by the caller before.
 /// </summary>
 /// <remarks>
-/// Forward runs on every device, Backward on the Reference device. An instance is immutable and may be used from several threads;
+/// Forward runs on every device, Backward on the Reference and Cpu devices. An instance is immutable and may be used from several threads;
 /// tensors and streams are the caller's. On a CUDA device Forward is asynchronous: it enqueues on the stream and returns; reading
 /// the output has to be ordered after it on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
 /// </remarks>
@@ -36,18 +35,6 @@ public sealed class ThresholdDifferentialAttention
         _options = options ?? new ThresholdDifferentialOptions();
         _options.Validate();
     }
-
-    private delegate ThresholdDifferentialForward<T> HostForward<T>(
-        in AttentionProblem problem,
-        ThresholdDifferentialParameters parameters,
-        HostArray<T> q1,
-        HostArray<T> k1,
-        HostArray<T>? q2,
-        HostArray<T>? k2,
-        HostArray<T> v,
-        T[]? normGain,
-        HostArray<T>? gate)
-        where T : unmanaged, IFloatingPointIeee754<T>;
 
     /// <summary>The device that computes.</summary>
     public AttentionDevice Device => _device;
@@ -124,7 +111,9 @@ public sealed class ThresholdDifferentialAttention
     /// <summary>Computes the gradients of the inputs and of beta, kappa and lambda.</summary>
     /// <param name="inputs">The tensors of the forward pass.</param>
     /// <param name="outputGradient">Gradient of the output, [B, Hq, Tq, Dv], any floating-point type.</param>
-    /// <returns>Float64 gradients in host memory, owned by the caller.</returns>
+    /// <returns>
+    /// Gradients in host memory, owned by the caller: Float64 from the Reference device, Float32 from the Cpu device.
+    /// </returns>
     /// <remarks>
     /// At a score that equals its threshold the derivative is 0. Rows with at most kappa visible keys give nothing to beta and
     /// kappa. Queries and keys shorter than 1e-12 are treated as divided by that constant.
@@ -133,59 +122,11 @@ public sealed class ThresholdDifferentialAttention
     /// <exception cref="NotSupportedException">The device has no backward pass of this operator.</exception>
     public ThresholdDifferentialGradients Backward(ThresholdDifferentialInputs inputs, AttentionTensor outputGradient)
     {
-        DeviceGuard.OnlyOn(_device, "Backward of threshold differential attention", AttentionDeviceKind.Reference);
+        DeviceGuard.OnlyOn(
+            _device, "Backward of threshold differential attention", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
         AttentionProblem problem = Check(inputs);
         ProblemBuilder.CheckOutputGradient(_device, problem, outputGradient, nameof(outputGradient));
-        ThresholdDifferentialBackward<double> gradients = Reference.ThresholdDifferential.Backward(
-            problem,
-            _options.ToParameters(problem.QueryHeads),
-            HostArray<double>.Read(inputs.Query1),
-            HostArray<double>.Read(inputs.Key1),
-            HostTensors.ReadOptional<double>(inputs.Query2),
-            HostTensors.ReadOptional<double>(inputs.Key2),
-            HostArray<double>.Read(inputs.Value),
-            HostTensors.ReadOptional<double>(inputs.NormGain)?.Data,
-            HostTensors.ReadOptional<double>(inputs.Gate),
-            HostArray<double>.Read(outputGradient));
-        return new ThresholdDifferentialGradients
-        {
-            Query1 = HostTensors.Wrap(gradients.Query1),
-            Key1 = HostTensors.Wrap(gradients.Key1),
-            Query2 = HostTensors.WrapOptional(gradients.Query2),
-            Key2 = HostTensors.WrapOptional(gradients.Key2),
-            Value = HostTensors.Wrap(gradients.Value),
-            NormGain = gradients.NormGain is { } gain ? AttentionTensor.From<double>(gain, new TensorShape(1, 1, 1, gain.Length)) : null,
-            Gate = HostTensors.WrapOptional(gradients.Gate),
-            Beta = gradients.Beta.Sum(),
-            Kappa = gradients.Kappa,
-            Lambda = gradients.Lambda.Sum(),
-        };
-    }
-
-    private static void RunOnHost<T>(
-        HostForward<T> forward,
-        in AttentionProblem problem,
-        ThresholdDifferentialParameters parameters,
-        ThresholdDifferentialInputs inputs,
-        ThresholdDifferentialResult into)
-        where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        ThresholdDifferentialForward<T> result = forward(
-            problem,
-            parameters,
-            HostArray<T>.Read(inputs.Query1),
-            HostArray<T>.Read(inputs.Key1),
-            HostTensors.ReadOptional<T>(inputs.Query2),
-            HostTensors.ReadOptional<T>(inputs.Key2),
-            HostArray<T>.Read(inputs.Value),
-            HostTensors.ReadOptional<T>(inputs.NormGain)?.Data,
-            HostTensors.ReadOptional<T>(inputs.Gate));
-        result.Output.WriteTo(into.Output);
-        HostTensors.Write(result.Survivors1, into.Survivors1);
-        if (into.Survivors2 is { } survivors2)
-        {
-            HostTensors.Write(result.Survivors2!, survivors2);
-        }
+        return HostThresholdDifferential.Backward(_device, problem, _options, inputs, outputGradient);
     }
 
     private void ForwardCore(
@@ -195,17 +136,13 @@ public sealed class ThresholdDifferentialAttention
         AttentionStream? stream,
         DeviceWorkspace? workspace)
     {
-        switch (_device)
+        if (_device is CudaDevice cuda)
         {
-            case CudaDevice cuda:
-                NativeThresholdDifferential.Forward(cuda, problem, _options, inputs, into, stream, workspace);
-                break;
-            case { Kind: AttentionDeviceKind.Cpu }:
-                throw new NotSupportedException("cpu");
-            default:
-                RunOnHost<double>(
-                    Reference.ThresholdDifferential.Forward, problem, _options.ToParameters(problem.QueryHeads), inputs, into);
-                break;
+            NativeThresholdDifferential.Forward(cuda, problem, _options, inputs, into, stream, workspace);
+        }
+        else
+        {
+            HostThresholdDifferential.Forward(_device, problem, _options, inputs, into);
         }
     }
 

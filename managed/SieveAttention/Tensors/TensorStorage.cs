@@ -43,7 +43,7 @@ internal abstract class TensorStorage
         }
     }
 
-    private protected virtual void Free()
+    protected virtual void Free()
     {
     }
 }
@@ -74,5 +74,5 @@ internal sealed class DeviceStorage(nint pointer, DeviceMemoryHandle? owner, Cud
 
     internal override CudaDevice Device => device;
 
-    private protected override void Free() => owner?.Dispose();
+    protected override void Free() => owner?.Dispose();
 }

@@ -1,4 +1,4 @@
-// Single arithmetic instructions that C++ has no operator for.
+// Single instructions that C++ has no operator for.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -26,6 +26,21 @@ __device__ inline float ex2_approx(float a) {
 __device__ inline float lg2_approx(float a) {
   float d;
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(a));
+  return d;
+}
+
+// mov.b32 that the compiler may not move: what is computed from the copy is computed where it is used, not kept in registers
+// over a loop that rarely needs it.
+__device__ inline int mov_here(int a) {
+  int d;
+  asm volatile("mov.b32 %0, %1;" : "=r"(d) : "r"(a));
+  return d;
+}
+
+// %ctaid.x, read again at every call: a value that is cheap to recompute should not occupy a register over a long loop.
+__device__ inline int ctaid_x() {
+  int d;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(d));
   return d;
 }
 

@@ -1,6 +1,8 @@
 // Every tuned number of threshold differential attention. LADDER.md has the measurements.
 #pragma once
 
+#include "device/element.h"
+
 namespace sieve::threshold_differential {
 
 struct ForwardTiling {
@@ -16,7 +18,7 @@ struct ForwardTiling {
 // output (row_tiles * value_dim / 2) and the scores of a chunk (views * row_tiles * key_chunk / 2) live side by side.
 // Two row tiles a warp halve the shared-memory reads of keys a product; at 128 channels only one fits.
 constexpr ForwardTiling forward_tiling_sm80(int head_dim, int views) {
-  if (head_dim == 64) return {128, 2, 64, views == 2 ? 16 : 32, 2, 2};
+  if (head_dim == 64) return {128, 2, 64, views == 2 ? 32 : 64, 2, 2};
   return {128, 1, 64, 32, 2, 1};
 }
 
@@ -27,7 +29,7 @@ struct ForwardShapeSm80 {
   static constexpr int kValueDim = kDim;
   static constexpr int kViews = kViewCount;
   static constexpr int kKeyScalars = kViewCount;      // inverse norms
-  static constexpr int kRowScalars = 1 + kViewCount;  // threshold, inverse norms
+  static constexpr int kRowScalars = 1 + kViewCount + kNarrowExponent<T>;  // threshold, inverse norms, scale of fp16 weights
   static constexpr int kRows = kTiling.rows;
   static constexpr int kRowTiles = kTiling.row_tiles;
   static constexpr int kThreads = kRows / (16 * kRowTiles) * 32;

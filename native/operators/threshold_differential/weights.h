@@ -46,46 +46,45 @@ struct Weights {
   using Scores = Accumulators<Shape::kRowTiles, Shape::kKeyChunk>;
   static constexpr bool kScaled = kNarrowExponent<typename Shape::Element>;
 
-  struct State {
-    int survivors[Shape::kViews][Shape::kRowTiles][2];
-    float lambda;
-  };
+  struct State {};  // nothing is carried from key to key
   using Rows = RowScalars<Shape::kRows>;
-  enum RowScalar { kThreshold = 0, kInverseNorm = 1 };
+  enum RowScalar { kThreshold = 0, kInverseNorm = 1, kWeightScale = 1 + Shape::kViews };
 
   __device__ static const float *key_scalars(const Arguments &a, const ProblemView &problem, int view, int batch, int key_head) {
     return a.key_inverse_norms[view] + (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
   }
 
-  // Rows outside have no survivor whatever their (zero) scores are compared with.
-  __device__ static float row_scalar(const Arguments &a, const ProblemView &problem, const Sequence &sequence, int head, int scalar, int row) {
-    const bool inside = row < sequence.queries;
-    if (scalar == kThreshold) {
-      const KeyRange range = sequence.visible(problem, row);
-      return inside ? threshold(a.beta.at(head), a.kappa, range.end - range.first, a.head_dim) : __int_as_float(0x7f800000);
-    }
-    const int64_t index = (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start + row;
-    return inside ? a.query_inverse_norms[scalar - kInverseNorm][index] : 1.0f;
-  }
-
-  __device__ static State begin(const Arguments &a, int head) {
-    State state = {};
-    state.lambda = a.lambda.at(head);
-    return state;
-  }
-
   // Rounding a weight to fp16 would lose small exceedances, so the row is scaled by a power of two that keeps its largest
   // possible weight, (1 - tau)^p (1 + |lambda|), below 2^14. bf16 has the exponents of fp32 and needs none.
-  __device__ static float weight_scale(const State &state, const Rows &rows, const Arguments &a, int m, int half) {
-    if constexpr (!kScaled) return 1.0f;
-    const float top = 1.0001f - rows.at(kThreshold, m, half);
+  __device__ static float weight_scale(const Arguments &a, float threshold, float lambda) {
+    const float top = 1.0001f - threshold;
     if (!(top > 0.0f)) return 1.0f;
-    const float bound = a.power * log2f(top) + log2f(1.0f + fabsf(state.lambda));
+    const float bound = a.power * log2f(top) + log2f(1.0f + fabsf(lambda));
     return exp2f(fminf(fmaxf(floorf(14.0f - bound), -100.0f), 100.0f));
   }
 
-  __device__ static bool weigh(State &state, Scores (&scores)[Shape::kViews], const Rows &rows, const float *key_scalars,
-                               const ChunkMask &mask, const Arguments &a) {
+  // Runs on one thread for every row of the block.
+  __device__ static void begin_row(const Arguments &a, const ProblemView &problem, const Sequence &sequence, int head, int row,
+                                   float (&scalars)[Shape::kRowScalars]) {
+    const bool inside = row < sequence.queries;
+    const KeyRange range = sequence.visible(problem, row);
+    // Rows outside have no survivor whatever their (zero) scores are compared with.
+    scalars[kThreshold] = inside ? threshold(a.beta.at(head), a.kappa, range.end - range.first, a.head_dim) : __int_as_float(0x7f800000);
+    if constexpr (kScaled) scalars[kWeightScale] = weight_scale(a, scalars[kThreshold], a.lambda.at(head));
+    const int64_t index = (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start + row;
+#pragma unroll
+    for (int view = 0; view < Shape::kViews; ++view) {
+      scalars[kInverseNorm + view] = inside ? a.query_inverse_norms[view][index] : 1.0f;
+      if (inside && a.survivors[view].data != nullptr)
+        *static_cast<int32_t *>(a.survivors[view].row(sequence.batch, head, sequence.query_start + row, sizeof(int32_t))) = 0;
+    }
+  }
+
+  __device__ static State begin(const Arguments &, int) { return {}; }
+
+  __device__ static bool weigh(State &, Scores (&scores)[Shape::kViews], const Rows &rows, const ThreadRows &thread_rows,
+                               const float *key_scalars, const ChunkMask &mask, const ForwardArguments<Weights> &arguments) {
+    const Arguments &a = arguments.policy;
     constexpr float kMasked = -__builtin_huge_valf();
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
@@ -135,57 +134,61 @@ struct Weights {
     }
     if (!__any_sync(0xffffffffu, any)) return false;
 
-    count_survivors(state, scores, rows, a);
+    if (a.survivors[0].data != nullptr || a.survivors[1].data != nullptr) count_survivors(scores, rows, thread_rows, arguments);
+    const float lambda = a.lambda.at(BlockPlace::here(arguments.problem, arguments.query_blocks).head);
     switch (a.power_kind) {
-      case Power::kOne: weigh_survivors<Power::kOne>(state, scores, rows, a); break;
-      case Power::kTwo: weigh_survivors<Power::kTwo>(state, scores, rows, a); break;
-      case Power::kThree: weigh_survivors<Power::kThree>(state, scores, rows, a); break;
-      case Power::kGeneral: weigh_survivors<Power::kGeneral>(state, scores, rows, a); break;
+      case Power::kOne: weigh_survivors<Power::kOne>(scores, rows, a, lambda); break;
+      case Power::kTwo: weigh_survivors<Power::kTwo>(scores, rows, a, lambda); break;
+      case Power::kThree: weigh_survivors<Power::kThree>(scores, rows, a, lambda); break;
+      case Power::kGeneral: weigh_survivors<Power::kGeneral>(scores, rows, a, lambda); break;
     }
     return true;
   }
 
-  // Writes the survivor counts and returns the factor that undoes weight_scale.
-  __device__ static float finish(State &state, const Arguments &a, const Rows &rows, int m, int half, int batch, int head, int row, bool inside) {
-#pragma unroll
-    for (int view = 0; view < 2; ++view) {
-      if (a.survivors[view].data == nullptr) continue;
-      if (view >= Shape::kViews) continue;
-      const int count = row_sum(state.survivors[view % Shape::kViews][m][half]);
-      const TensorView &target = a.survivors[view];
-      if (inside && (lane_index() & 3) == 0)
-        static_cast<int32_t *>(target.data)[batch * target.batch_stride + head * target.head_stride + row * target.row_stride] = count;
-    }
-    return 1.0f / weight_scale(state, rows, a, m, half);
-  }
+  // Undoes weight_scale.
+  __device__ static float finish(const Rows &rows, int m, int half) { return kScaled ? 1.0f / rows.at(kWeightScale, m, half) : 1.0f; }
 
  private:
   __device__ static float exceedance(const Rows &rows, const Scores (&scores)[Shape::kViews], int view, int m, int n, int element) {
     return fmaf(scores[view][m][n][element], rows.at(kInverseNorm + view, m, element / 2), -rows.at(kThreshold, m, element / 2));
   }
 
-  __device__ static void count_survivors(State &state, const Scores (&scores)[Shape::kViews], const Rows &rows, const Arguments &a) {
+  // Chunks with survivors are few, so the counts live in the output tensor, not in registers. Integer sums have no order.
+  __device__ static void count_survivors(const Scores (&scores)[Shape::kViews], const Rows &rows, const ThreadRows &thread_rows,
+                                         const ForwardArguments<Weights> &arguments) {
+    const Arguments &a = arguments.policy;
+    const BlockPlace place = BlockPlace::here(arguments.problem, arguments.query_blocks);
+    const Sequence sequence = Sequence::at(arguments.problem, place.sequence);
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
       if (a.survivors[view].data == nullptr) continue;
 #pragma unroll
-      for (int m = 0; m < Shape::kRowTiles; ++m)
+      for (int m = 0; m < Shape::kRowTiles; ++m) {
 #pragma unroll
-        for (int n = 0; n < Shape::kKeyChunk / 8; ++n)
+        for (int half = 0; half < 2; ++half) {
+          int count = 0;
 #pragma unroll
-          for (int element = 0; element < 4; ++element)
-            state.survivors[view][m][element / 2] += exceedance(rows, scores, view, m, n, element) > 0.0f;
+          for (int n = 0; n < Shape::kKeyChunk / 8; ++n)
+#pragma unroll
+            for (int e = 0; e < 2; ++e) count += exceedance(rows, scores, view, m, n, 2 * half + e) > 0.0f;
+          count = row_sum(count);
+          if (count > 0 && (lane_index() & 3) == 0)
+            atomicAdd(static_cast<int32_t *>(a.survivors[view].row(sequence.batch, place.head,
+                                                                   sequence.query_start + thread_rows.row(m, half), sizeof(int32_t))),
+                      count);
+        }
+      }
     }
   }
 
   // Replaces the scores of view 0 by the weights of both views.
   template <Power kPower>
-  __device__ static void weigh_survivors(const State &state, Scores (&scores)[Shape::kViews], const Rows &rows, const Arguments &a) {
+  __device__ static void weigh_survivors(Scores (&scores)[Shape::kViews], const Rows &rows, const Arguments &a, float lambda) {
 #pragma unroll
     for (int m = 0; m < Shape::kRowTiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const float scale = weight_scale(state, rows, a, m, half);
+        const float scale = kScaled ? rows.at(kWeightScale, m, half) : 1.0f;
 #pragma unroll
         for (int n = 0; n < Shape::kKeyChunk / 8; ++n) {
 #pragma unroll
@@ -193,7 +196,7 @@ struct Weights {
             const int element = 2 * half + e;
             float weight = exceedance_power<kPower>(ptx::max_nan(exceedance(rows, scores, 0, m, n, element), 0.0f), a.power);
             if constexpr (Shape::kViews == 2)
-              weight = fmaf(-state.lambda, exceedance_power<kPower>(ptx::max_nan(exceedance(rows, scores, 1, m, n, element), 0.0f), a.power),
+              weight = fmaf(-lambda, exceedance_power<kPower>(ptx::max_nan(exceedance(rows, scores, 1, m, n, element), 0.0f), a.power),
                             weight);
             scores[0][m][n][element] = kScaled ? weight * scale : weight;
           }

@@ -35,10 +35,10 @@ internal sealed class ThresholdDifferentialCase(
         get
         {
             OutputEpilogue epilogue = Options.Epilogue;
-            string norm = epilogue.Norm == OutputNorm.Rms ? $"  norm rms (eps {Text.Number(epilogue.NormEpsilon!.Value)})" : "";
-            string scale = epilogue.OutputScale == 1 ? "" : $"  output_scale {Text.Number(epilogue.OutputScale)}";
-            return $"beta {Text.Number(Options.Beta)}  kappa {Text.Number(Options.Kappa)}  lambda {Text.Number(Options.Lambda)}"
-                + $"  power {Text.Number(Options.Power)}{norm}{scale}";
+            string norm = epilogue.Norm == OutputNorm.Rms ? $"  norm rms (eps {Text.Parameter(epilogue.NormEpsilon!.Value)})" : "";
+            string scale = epilogue.OutputScale == 1 ? "" : $"  output_scale {Text.Parameter(epilogue.OutputScale)}";
+            return $"beta {Text.Parameter(Options.Beta)}  kappa {Text.Parameter(Options.Kappa)}  lambda {Text.Parameter(Options.Lambda)}"
+                + $"  power {Text.Parameter(Options.Power)}{norm}{scale}";
         }
     }
 

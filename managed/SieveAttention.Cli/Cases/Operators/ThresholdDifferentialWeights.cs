@@ -45,10 +45,11 @@ internal sealed class ThresholdDifferentialWeights<T>
         for (int view = 0; view < 2; view++)
         {
             T sign = view == 0 ? T.One : -T.CreateChecked(_options.Lambda);
+            RowScores scores = new(this, view, batch, head, row);
             int count = 0;
             for (int key = visible.First; key < visible.End; key++)
             {
-                T exceedance = Score(view, batch, head, row, key) - threshold;
+                T exceedance = scores[key] - threshold;
                 if (exceedance > T.Zero)
                 {
                     weights[key] += sign * Power(exceedance);
@@ -68,20 +69,13 @@ internal sealed class ThresholdDifferentialWeights<T>
     {
         KeyRange visible = _problem.Visible(row);
         T threshold = Threshold(visible.Count);
+        RowScores scores = new(this, view, batch, head, row);
         int count = 0;
         for (int key = visible.First; key < visible.End; key++)
         {
-            count += T.Abs(Score(view, batch, head, row, key) - threshold) <= T.CreateChecked(margin) ? 1 : 0;
+            count += T.Abs(scores[key] - threshold) <= T.CreateChecked(margin) ? 1 : 0;
         }
         return count;
-    }
-
-    private T Score(int view, int batch, int head, int row, int key)
-    {
-        int keyHead = _problem.KeyHead(head);
-        ReadOnlySpan<T> q = _queries[view].Row(batch, head, row);
-        T inverse = _inverseKeyNorms[view][(((batch * _problem.KeyHeads) + keyHead) * _problem.Keys) + key];
-        return TensorPrimitives.Dot(q, _keys[view].Row(batch, keyHead, key)) * InverseNorm(q) * inverse;
     }
 
     private T Threshold(int visible)
@@ -109,6 +103,28 @@ internal sealed class ThresholdDifferentialWeights<T>
             norms[row] = InverseNorm(array.Data.AsSpan(row * channels, channels));
         }
         return norms;
+    }
+
+    /// <summary>The scores of one row in one view.</summary>
+    private readonly ref struct RowScores
+    {
+        private readonly ReadOnlySpan<T> _query;
+        private readonly ReadOnlySpan<T> _keys;
+        private readonly ReadOnlySpan<T> _inverseKeyNorms;
+        private readonly T _inverseNorm;
+
+        public RowScores(ThresholdDifferentialWeights<T> weights, int view, int batch, int head, int row)
+        {
+            AttentionProblem problem = weights._problem;
+            int keyHead = problem.KeyHead(head);
+            _query = weights._queries[view].Row(batch, head, row);
+            _keys = weights._keys[view].Head(batch, keyHead);
+            _inverseKeyNorms = weights._inverseKeyNorms[view].AsSpan(((batch * problem.KeyHeads) + keyHead) * problem.Keys, problem.Keys);
+            _inverseNorm = InverseNorm(_query);
+        }
+
+        public T this[int key] =>
+            TensorPrimitives.Dot(_query, _keys.Slice(key * _query.Length, _query.Length)) * _inverseNorm * _inverseKeyNorms[key];
     }
 
     /// <summary>One head in the form of a picture.</summary>

@@ -2,6 +2,9 @@ using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu.Schedule;
 
+/// <summary>Work on one key tile of one key head.</summary>
+internal delegate void KeyTileWork(int batch, int keyHead, int keyTile);
+
 /// <summary>
 /// Cuts a problem into query tiles. The tiles of a head follow each other, so that its keys and values stay in the shared cache, the longest first, so
 /// that the last tasks are short and all cores finish together.
@@ -37,6 +40,19 @@ internal sealed class TileSchedule(AttentionProblem problem)
         KeyRange keys = new(_problem.Visible(first).First, _problem.Visible(first + rows - 1).End);
         return new QueryTile(batch, head, _problem.KeyHead(head), first, rows, keys.Count > 0 ? keys : new KeyRange(0, 0));
     }
+
+    /// <summary>Position of a query tile among all, in the order of batch, head and rows: a place for what it contributes to a sum.</summary>
+    internal long IndexOf(in QueryTile tile) =>
+        ((((long)tile.Batch * _problem.QueryHeads) + tile.Head) * TilesPerHead) + (tile.First / QueryTile.MaxRows);
+
+    /// <summary>Runs work on every key tile of every key head on all cores: packing before, or collecting after the query tiles.</summary>
+    internal void ForEachKeyTile(CpuExecution execution, KeyTileWork work) =>
+        Workers.Run(execution with { Progress = null }, (long)_problem.Batch * _problem.KeyHeads * KeyTiles, task =>
+        {
+            (long head, long keyTile) = Math.DivRem(task, KeyTiles);
+            (long batch, long keyHead) = Math.DivRem(head, _problem.KeyHeads);
+            work((int)batch, (int)keyHead, (int)keyTile);
+        });
 
     /// <summary>Keys in a key tile.</summary>
     internal int KeysInTile(int keyTile) => Math.Min(ColumnPanels.TileRows, _problem.Keys - (keyTile * ColumnPanels.TileRows));

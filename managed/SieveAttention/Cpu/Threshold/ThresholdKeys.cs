@@ -1,65 +1,61 @@
-using SieveAttention.Cpu.Schedule;
+using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu.Threshold;
 
-/// <summary>Everything that the query tiles read, packed for each key head; memory of the size of the inputs.</summary>
-internal sealed class ThresholdKeys : IDisposable
+/// <summary>Keys of both views and values of one key head.</summary>
+internal sealed record ThresholdHead(UnitKeys View1, UnitKeys? View2, HeadValues Values) : IDisposable
 {
-    private readonly int _keyHeads;
-    private readonly UnitKeys[] _view1;
-    private readonly UnitKeys[] _view2;
-    private readonly HeadValues[] _values;
-
-    internal ThresholdKeys(
-        CpuExecution execution,
-        AttentionProblem problem,
-        TileSchedule schedule,
-        HostArray<float> k1,
-        HostArray<float>? k2,
-        HostArray<float> v,
-        int panelColumns,
-        bool backward)
-    {
-        _keyHeads = problem.KeyHeads;
-        int heads = problem.Batch * problem.KeyHeads;
-        _view1 = new UnitKeys[heads];
-        _view2 = new UnitKeys[k2 is null ? 0 : heads];
-        _values = new HeadValues[heads];
-        for (int head = 0; head < heads; head++)
-        {
-            _view1[head] = new UnitKeys(problem.Keys, problem.HeadDim, panelColumns);
-            _values[head] = new HeadValues(problem.Keys, problem.ValueDim, panelColumns, backward);
-            if (k2 is not null)
-            {
-                _view2[head] = new UnitKeys(problem.Keys, problem.HeadDim, panelColumns);
-            }
-        }
-
-        Workers.Run(execution with { Progress = null }, (long)heads * schedule.KeyTiles, task =>
-        {
-            (long head, long tile) = Math.DivRem(task, schedule.KeyTiles);
-            (int batch, int keyHead) = Math.DivRem((int)head, _keyHeads);
-            int rows = schedule.KeysInTile((int)tile);
-            _view1[head].Fill(k1.Head(batch, keyHead), (int)tile, rows);
-            _values[head].Fill(v.Head(batch, keyHead), (int)tile, rows);
-            if (k2 is not null)
-            {
-                _view2[head].Fill(k2.Head(batch, keyHead), (int)tile, rows);
-            }
-        });
-    }
-
-    internal UnitKeys View1(int batch, int keyHead) => _view1[(batch * _keyHeads) + keyHead];
-
-    internal UnitKeys View2(int batch, int keyHead) => _view2[(batch * _keyHeads) + keyHead];
-
-    internal HeadValues Values(int batch, int keyHead) => _values[(batch * _keyHeads) + keyHead];
+    /// <summary>Whether 0 may be multiplied with everything in a key tile.</summary>
+    internal bool IsFinite(int keyTile) => View1.IsFinite(keyTile) && View2?.IsFinite(keyTile) != false && Values.IsFinite(keyTile);
 
     public void Dispose()
     {
-        foreach (IDisposable part in (IEnumerable<IDisposable>)[.. _view1, .. _view2, .. _values])
+        View1.Dispose();
+        View2?.Dispose();
+        Values.Dispose();
+    }
+}
+
+/// <summary>Everything that the query tiles read, packed once for each key head; memory of the size of the inputs.</summary>
+internal sealed class ThresholdKeys : IDisposable
+{
+    private readonly int _keyHeads;
+    private readonly ThresholdHead[] _heads;
+
+    /// <param name="call">The call.</param>
+    /// <param name="panelColumns">Columns of a panel of the vector width in use.</param>
+    /// <param name="backward">Whether values are needed as columns, too.</param>
+    internal ThresholdKeys(ThresholdCall call, int panelColumns, bool backward)
+    {
+        AttentionProblem problem = call.Problem;
+        ThresholdInputs inputs = call.Inputs;
+        _keyHeads = problem.KeyHeads;
+        _heads = new ThresholdHead[problem.Batch * problem.KeyHeads];
+        for (int head = 0; head < _heads.Length; head++)
         {
-            part.Dispose();
+            _heads[head] = new ThresholdHead(
+                new UnitKeys(problem.Keys, problem.HeadDim, panelColumns),
+                inputs.TwoViews ? new UnitKeys(problem.Keys, problem.HeadDim, panelColumns) : null,
+                new HeadValues(problem.Keys, problem.ValueDim, panelColumns, backward));
+        }
+
+        call.Schedule.ForEachKeyTile(call.Execution, (batch, keyHead, keyTile) =>
+        {
+            ThresholdHead head = this[batch, keyHead];
+            int rows = call.Schedule.KeysInTile(keyTile);
+            head.View1.Fill(inputs.Key1.Head(batch, keyHead), keyTile, rows);
+            head.View2?.Fill(inputs.Key2!.Head(batch, keyHead), keyTile, rows);
+            head.Values.Fill(inputs.Value.Head(batch, keyHead), keyTile, rows);
+        });
+    }
+
+    internal ThresholdHead this[int batch, int keyHead] => _heads[(batch * _keyHeads) + keyHead];
+
+    public void Dispose()
+    {
+        foreach (ThresholdHead head in _heads)
+        {
+            head.Dispose();
         }
     }
 }

@@ -11,11 +11,11 @@ internal sealed unsafe class ThresholdTile : IDisposable
     private readonly ThresholdView? _view2;
     private readonly WeightList _list = new();
 
-    internal ThresholdTile(AttentionProblem problem, bool twoViews)
+    internal ThresholdTile(ThresholdCall call)
     {
-        View1 = new ThresholdView(problem.HeadDim);
-        _view2 = twoViews ? new ThresholdView(problem.HeadDim) : null;
-        Sum = new PaddedRows(QueryTile.MaxRows, problem.ValueDim);
+        View1 = new ThresholdView(call.Problem.HeadDim);
+        _view2 = call.Inputs.TwoViews ? new ThresholdView(call.Problem.HeadDim) : null;
+        Sum = new PaddedRows(QueryTile.MaxRows, call.Problem.ValueDim);
     }
 
     internal ThresholdView View1 { get; }
@@ -36,18 +36,65 @@ internal sealed unsafe class ThresholdTile : IDisposable
 
     internal int[] Survivors2 { get; } = new int[QueryTile.MaxRows];
 
-    /// <summary>Starts a query tile: unit queries, thresholds, empty sums.</summary>
-    internal void Begin(in AttentionProblem problem, in QueryTile tile, HostArray<float> q1, HostArray<float>? q2, double beta, double kappa)
+    /// <summary>Sums the weighted values of every key tile, in ascending order, that has a survivor.</summary>
+    /// <param name="call">The call.</param>
+    /// <param name="head">Keys and values of the tile's head.</param>
+    /// <param name="tile">The query tile.</param>
+    /// <param name="log">Receives the survivors; null = nobody needs them again.</param>
+    internal void Attend<TLanes, TVector>(ThresholdCall call, ThresholdHead head, in QueryTile tile, SurvivorLog? log)
+        where TLanes : struct, ILanes<TVector>
+        where TVector : struct
     {
-        View1.Load(q1, tile);
-        if (q2 is not null)
+        Begin(call, tile);
+        float lambda = call.Lambda(tile.Head);
+        for (int keyTile = tile.FirstKeyTile; keyTile < tile.EndKeyTile; keyTile++)
         {
-            View2.Load(q2, tile);
+            int survivors = Find<TLanes, TVector>(call.Schedule, head, tile, keyTile);
+            if (survivors == 0)
+            {
+                continue;
+            }
+
+            int firstKey = keyTile * ColumnPanels.TileRows;
+            int keys = call.Schedule.KeysInTile(keyTile);
+            bool dense = call.IsDense(survivors, tile.Rows, keys);
+            if (dense && head.Values.IsFinite(keyTile))
+            {
+                AddTile<TLanes, TVector>(tile.Rows, head.Values.Rows, firstKey, keys, call.Power, lambda);
+            }
+            else
+            {
+                AddSurvivors<TLanes, TVector>(tile.Rows, head.Values.Rows, firstKey, call.Power, lambda);
+            }
+
+            log?.Add(keyTile, dense, this, tile.Rows);
+        }
+    }
+
+    /// <summary>Finds the pairs of a key tile that contribute, in both views.</summary>
+    /// <returns>Their number, those of both views counted twice; 0 means that the tile contributes nothing.</returns>
+    internal int Find<TLanes, TVector>(TileSchedule schedule, ThresholdHead head, in QueryTile tile, int keyTile)
+        where TLanes : struct, ILanes<TVector>
+        where TVector : struct
+    {
+        int count = View1.Find<TLanes, TVector>(schedule, tile, head.View1, keyTile, Tau, Survivors1);
+        return head.View2 is null
+            ? count
+            : count + View2.Find<TLanes, TVector>(schedule, tile, head.View2, keyTile, Tau, Survivors2);
+    }
+
+    /// <summary>Unit queries, thresholds, empty sums.</summary>
+    private void Begin(ThresholdCall call, in QueryTile tile)
+    {
+        View1.Load(call.Inputs.Query1, tile);
+        if (call.Inputs.Query2 is not null)
+        {
+            View2.Load(call.Inputs.Query2, tile);
         }
 
         for (int row = 0; row < tile.Rows; row++)
         {
-            Tau[row] = RowThreshold.Tau(beta, RowThreshold.Unit(problem.Visible(tile.First + row).Count, kappa, problem.HeadDim));
+            Tau[row] = RowThreshold.Tau(call.Beta(tile.Head), call.UnitThreshold(tile.First + row));
         }
 
         Sum.Clear(tile.Rows);
@@ -55,51 +102,29 @@ internal sealed unsafe class ThresholdTile : IDisposable
         Array.Clear(Survivors2);
     }
 
-    /// <summary>Finds the survivors of a key tile in both views.</summary>
-    /// <returns>Number of pairs that survive, those of both views counted twice; 0 means that the tile contributes nothing.</returns>
-    internal int Find<TLanes, TVector>(TileSchedule schedule, in QueryTile tile, UnitKeys keys1, UnitKeys? keys2, int keyTile)
-        where TLanes : struct, ILanes<TVector>
-        where TVector : struct
-    {
-        int count = View1.Find<TLanes, TVector>(schedule, tile, keys1, keyTile, Tau);
-        if (count > 0)
-        {
-            Count(View1, tile.Rows, Survivors1);
-        }
-
-        if (keys2 is null)
-        {
-            return count;
-        }
-
-        int count2 = View2.Find<TLanes, TVector>(schedule, tile, keys2, keyTile, Tau);
-        if (count2 > 0)
-        {
-            Count(View2, tile.Rows, Survivors2);
-        }
-
-        return count + count2;
-    }
-
     /// <summary>Adds a_1 - lambda a_2 times the values of the survivors, row by row.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal void AddSurvivors<TLanes, TVector>(in QueryTile tile, PaddedRows values, int firstKey, ThresholdPower power, float lambda)
+    private void AddSurvivors<TLanes, TVector>(int rows, PaddedRows values, int firstKey, ThresholdPower power, float lambda)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
-        for (int row = 0; row < tile.Rows; row++)
+        for (int row = 0; row < rows; row++)
         {
-            ulong survivors = Either(row);
-            if (survivors == 0)
+            ulong columns = Contributing(row);
+            if (columns == 0)
             {
                 continue;
             }
 
             _list.Clear();
-            for (; survivors != 0; survivors &= survivors - 1)
+            for (; columns != 0; columns &= columns - 1)
             {
-                int column = BitOperations.TrailingZeroCount(survivors);
-                _list.Add(column, Weight(row, column, power, lambda));
+                int column = BitOperations.TrailingZeroCount(columns);
+                float weight = At(row, column).Weight(power, lambda);
+                if (weight != 0)
+                {
+                    _list.Add(column, weight);
+                }
             }
 
             SparseProduct<TLanes, TVector>.Gather(_list, values.Row(firstKey), values.Stride, values.Channels, Sum.Row(row));
@@ -107,27 +132,20 @@ internal sealed unsafe class ThresholdTile : IDisposable
     }
 
     /// <summary>Adds the product of all weights with all values of the tile; the values must be finite.</summary>
-    internal void AddTile<TLanes, TVector>(in QueryTile tile, PaddedRows values, int firstKey, int keys, ThresholdPower power, float lambda)
+    private void AddTile<TLanes, TVector>(int rows, PaddedRows values, int firstKey, int keys, ThresholdPower power, float lambda)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
-        FillWeights<TLanes, TVector>(tile.Rows, power, lambda);
+        FillWeights<TLanes, TVector>(rows, power, lambda);
         TileProduct<TLanes, TVector>.Multiply(
-            Weights.Left, values.Right<TLanes, TVector>(firstKey), tile.Rows, keys, values.Channels, Sum.Row(0), Sum.Stride, accumulate: true);
+            Weights.Left, values.Right<TLanes, TVector>(firstKey), rows, keys, values.Channels, Sum.Row(0), Sum.Stride, accumulate: true);
     }
 
-    /// <summary>Weight of one pair, of which at least one view survives.</summary>
-    internal float Weight(int row, int column, ThresholdPower power, float lambda)
-    {
-        ulong bit = 1ul << column;
-        float weight = (View1.Survivors[row] & bit) != 0 ? power.Weight(View1.Scores.Row(row)[column] - Tau[row]) : 0;
-        return TwoViews && (View2.Survivors[row] & bit) != 0
-            ? MathF.FusedMultiplyAdd(-lambda, power.Weight(View2.Scores.Row(row)[column] - Tau[row]), weight)
-            : weight;
-    }
+    /// <summary>A pair that contributes in at least one view.</summary>
+    internal Survivor At(int row, int column) => new(row, column, Exceedance(View1, row, column), TwoViews ? Exceedance(View2, row, column) : 0);
 
-    /// <summary>Columns that survive in a view of the row.</summary>
-    internal ulong Either(int row) => View1.Survivors[row] | (TwoViews ? View2.Survivors[row] : 0);
+    /// <summary>Columns of a row that contribute in at least one view.</summary>
+    internal ulong Contributing(int row) => View1.Contributing[row] | (TwoViews ? View2.Contributing[row] : 0);
 
     /// <summary>Writes a_1 - lambda a_2 of every pair of the tile, 0 where nothing survives.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -139,21 +157,9 @@ internal sealed unsafe class ThresholdTile : IDisposable
         for (int row = 0; row < rows; row++)
         {
             float* weights = Weights.Row(row);
-            if (!power.IsProduct)
-            {
-                new Span<float>(weights, ScoreTile.Stride).Clear();
-                for (ulong survivors = Either(row); survivors != 0; survivors &= survivors - 1)
-                {
-                    int column = BitOperations.TrailingZeroCount(survivors);
-                    weights[column] = Weight(row, column, power, lambda);
-                }
-
-                continue;
-            }
-
             TVector tau = TLanes.Broadcast(Tau[row]);
             float* scores1 = View1.Scores.Row(row);
-            float* scores2 = TwoViews ? View2.Scores.Row(row) : null;
+            float* scores2 = TwoViews && lambda != 0 ? View2.Scores.Row(row) : null;
             for (int c = 0; c < ScoreTile.Stride; c += TLanes.Count)
             {
                 TVector weight = Exceed<TLanes, TVector>(scores1 + c, tau, power);
@@ -173,16 +179,11 @@ internal sealed unsafe class ThresholdTile : IDisposable
         where TVector : struct
     {
         TVector score = TLanes.Load(scores);
-        return TLanes.WhereGreater(score, tau, power.Weight<TLanes, TVector>(TLanes.Subtract(score, tau)));
+        return TLanes.WhereNotAtMost(score, tau, power.Weight<TLanes, TVector>(TLanes.Subtract(score, tau)));
     }
 
-    private static void Count(ThresholdView view, int rows, int[] counts)
-    {
-        for (int row = 0; row < rows; row++)
-        {
-            counts[row] += BitOperations.PopCount(view.Survivors[row]);
-        }
-    }
+    private float Exceedance(ThresholdView view, int row, int column) =>
+        (view.Contributing[row] & (1ul << column)) != 0 ? view.Scores.Row(row)[column] - Tau[row] : 0;
 
     public void Dispose()
     {

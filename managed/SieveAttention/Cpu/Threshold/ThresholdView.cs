@@ -15,8 +15,11 @@ internal sealed unsafe class ThresholdView(int channels) : IDisposable
     /// <summary>Scores of the latest <see cref="Find"/>; -infinity where masked.</summary>
     internal ScoreTile Scores { get; } = new();
 
-    /// <summary>Bit c of a row is set iff key c of the tile is visible and its score is strictly above tau.</summary>
-    internal ulong[] Survivors { get; } = new ulong[QueryTile.MaxRows];
+    /// <summary>
+    /// Bit c of a row is set iff key c of the tile is visible and its score is not at most tau: the pairs that contribute. They are
+    /// the survivors and, so that NaN shows in the result instead of vanishing, pairs whose score is NaN.
+    /// </summary>
+    internal ulong[] Contributing { get; } = new ulong[QueryTile.MaxRows];
 
     internal void Load(HostArray<float> queries, in QueryTile tile)
     {
@@ -27,14 +30,21 @@ internal sealed unsafe class ThresholdView(int channels) : IDisposable
         }
     }
 
-    /// <summary>Scores a key tile and marks the survivors.</summary>
-    /// <returns>Number of survivors of all rows.</returns>
-    internal int Find<TLanes, TVector>(TileSchedule schedule, in QueryTile tile, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau)
+    /// <summary>Scores a key tile, marks the pairs that contribute, and adds the survivors of each row to <paramref name="survivors"/>.</summary>
+    /// <returns>Number of pairs that contribute, of all rows.</returns>
+    internal int Find<TLanes, TVector>(
+        TileSchedule schedule, in QueryTile tile, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau, Span<int> survivors)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
         Score<TLanes, TVector>(schedule, tile, keys, keyTile);
-        return Compare<TLanes, TVector>(tile.Rows, tau);
+        int count = Mark<TLanes, TVector>(tile.Rows, tau);
+        if (count > 0)
+        {
+            Count<TLanes, TVector>(tile.Rows, tau, survivors);
+        }
+
+        return count;
     }
 
     internal void Score<TLanes, TVector>(TileSchedule schedule, in QueryTile tile, UnitKeys keys, int keyTile)
@@ -47,7 +57,7 @@ internal sealed unsafe class ThresholdView(int channels) : IDisposable
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private int Compare<TLanes, TVector>(int rows, ReadOnlySpan<float> tau)
+    private int Mark<TLanes, TVector>(int rows, ReadOnlySpan<float> tau)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
@@ -59,14 +69,34 @@ internal sealed unsafe class ThresholdView(int channels) : IDisposable
             ulong bits = 0;
             for (int c = 0; c < ScoreTile.Stride; c += TLanes.Count)
             {
-                bits |= TLanes.GreaterThan(TLanes.Load(scores + c), threshold) << c;
+                bits |= TLanes.NotAtMost(TLanes.Load(scores + c), threshold) << c;
             }
 
-            Survivors[row] = bits;
+            Contributing[row] = bits;
             count += BitOperations.PopCount(bits);
         }
 
         return count;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Count<TLanes, TVector>(int rows, ReadOnlySpan<float> tau, Span<int> survivors)
+        where TLanes : struct, ILanes<TVector>
+        where TVector : struct
+    {
+        for (int row = 0; row < rows; row++)
+        {
+            if (Contributing[row] == 0)
+            {
+                continue;
+            }
+
+            TVector threshold = TLanes.Broadcast(tau[row]);
+            for (int c = 0; c < ScoreTile.Stride; c += TLanes.Count)
+            {
+                survivors[row] += BitOperations.PopCount(TLanes.GreaterThan(TLanes.Load(Scores.Row(row) + c), threshold));
+            }
+        }
     }
 
     public void Dispose()

@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu.Threshold;
@@ -5,11 +6,14 @@ namespace SieveAttention.Cpu.Threshold;
 /// <summary>Keys of one view, divided by their norms once for all query tiles and query heads: as columns for scores and as rows.</summary>
 internal sealed class UnitKeys : IDisposable
 {
+    private readonly bool[] _finite;
+
     internal UnitKeys(int keys, int channels, int panelColumns)
     {
         Rows = new PaddedRows(keys, channels);
         Columns = new ColumnPanels(keys, channels, panelColumns);
         InverseNorms = new float[keys];
+        _finite = new bool[(keys + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows];
     }
 
     internal PaddedRows Rows { get; }
@@ -17,6 +21,9 @@ internal sealed class UnitKeys : IDisposable
     internal ColumnPanels Columns { get; }
 
     internal float[] InverseNorms { get; }
+
+    /// <summary>Whether the unit rows of a tile have neither NaN nor infinity, so that 0 may be multiplied with them.</summary>
+    internal bool IsFinite(int tile) => _finite[tile];
 
     internal unsafe void Fill(ReadOnlySpan<float> head, int tile, int rows)
     {
@@ -28,6 +35,7 @@ internal sealed class UnitKeys : IDisposable
             Rows.ClearPadding(row);
         }
 
+        _finite[tile] = TensorPrimitives.IsFiniteAll<float>(new ReadOnlySpan<float>(Rows.Row(first), rows * Rows.Stride));
         Columns.Fill(tile, Rows.Row(first), Rows.Stride, rows);
     }
 

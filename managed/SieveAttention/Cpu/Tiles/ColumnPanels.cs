@@ -31,6 +31,15 @@ internal sealed unsafe class ColumnPanels : IDisposable
     internal RightFactor Tile(int tile) =>
         new((nint)(_buffer.Data + ((nint)tile * TileRows * _channels)), _panelColumns, (nint)_panelColumns * _channels);
 
+    /// <summary>Transposes one tile of a row-major matrix without padding into place.</summary>
+    internal void Fill(ReadOnlySpan<float> matrix, int tile, int rows)
+    {
+        fixed (float* source = matrix[(tile * TileRows * _channels)..])
+        {
+            Fill(tile, source, _channels, rows);
+        }
+    }
+
     /// <summary>Transposes one tile into place. The source may have padding between its rows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Fill(int tile, float* source, int sourceStride, int rows)

@@ -29,15 +29,27 @@ internal unsafe interface ILanes<TVector>
     /// <summary>Lanewise maximum; a NaN in <paramref name="a"/> or <paramref name="b"/> gives NaN.</summary>
     static abstract TVector Max(TVector a, TVector b);
 
-    /// <summary>e to the power of each lane; -infinity gives 0.</summary>
-    static abstract TVector Exp(TVector value);
+    /// <summary>Lanes below <paramref name="low"/> or above <paramref name="high"/> become these; NaN stays NaN.</summary>
+    static abstract TVector Clamp(TVector value, float low, float high);
+
+    /// <summary>2^n for lanes that hold integers n from -2^22 to 128: 0 below -126, infinity at 128.</summary>
+    static abstract TVector PowerOfTwo(TVector value);
+
+    /// <summary>Natural logarithm of each lane; NaN below 0.</summary>
+    static abstract TVector Log(TVector value);
 
     /// <summary>Bit c is set iff a[c] &gt; b[c]; never where one of them is NaN.</summary>
     static abstract ulong GreaterThan(TVector a, TVector b);
 
-    /// <summary>Each lane of <paramref name="value"/> where a &gt; b, else +0.</summary>
-    static abstract TVector WhereGreater(TVector a, TVector b, TVector value);
+    /// <summary>Bit c is set iff not a[c] &lt;= b[c]: where a[c] &gt; b[c], and where one of them is NaN.</summary>
+    static abstract ulong NotAtMost(TVector a, TVector b);
+
+    /// <summary>Each lane of <paramref name="value"/> where not a &lt;= b, else +0.</summary>
+    static abstract TVector WhereNotAtMost(TVector a, TVector b, TVector value);
 
     /// <summary>Sum of all lanes.</summary>
     static abstract float Sum(TVector value);
+
+    /// <summary>Maximum of all lanes; NaN where one is NaN.</summary>
+    static abstract float Largest(TVector value);
 }

@@ -34,15 +34,37 @@ internal readonly unsafe struct Lanes128 : ILanes<Vector128<float>>
     public static Vector128<float> Max(Vector128<float> a, Vector128<float> b) => Vector128.Max(a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector128<float> Exp(Vector128<float> value) => Vector128.Exp(value);
+    public static Vector128<float> Clamp(Vector128<float> value, float low, float high) =>
+        Vector128.MinNative(Vector128.Create(high), Vector128.MaxNative(Vector128.Create(low), value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> PowerOfTwo(Vector128<float> value)
+    {
+        // Adding 1.5 * 2^23 leaves the integer in the low bits; the exponent field of 2^n is n + 127, and 0 there means 0.
+        Vector128<int> exponent = (value + Vector128.Create(12582912f)).AsInt32() - Vector128.Create(0x4B400000 - 127);
+        return Vector128.ShiftLeft(Vector128.Max(exponent, Vector128<int>.Zero), 23).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> Log(Vector128<float> value) => Vector128.Log(value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong GreaterThan(Vector128<float> a, Vector128<float> b) => Vector128.GreaterThan(a, b).ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector128<float> WhereGreater(Vector128<float> a, Vector128<float> b, Vector128<float> value) =>
-        Vector128.GreaterThan(a, b) & value;
+    public static ulong NotAtMost(Vector128<float> a, Vector128<float> b) => (~Vector128.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> WhereNotAtMost(Vector128<float> a, Vector128<float> b, Vector128<float> value) =>
+        Vector128.AndNot(value, Vector128.LessThanOrEqual(a, b));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector128<float> value) => Vector128.Sum(value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Largest(Vector128<float> value)
+    {
+        Vector128<float> pairs = Vector128.Max(value, Vector128.Shuffle(value, Vector128.Create(2, 3, 0, 1)));
+        return MathF.Max(pairs[0], pairs[1]);
+    }
 }

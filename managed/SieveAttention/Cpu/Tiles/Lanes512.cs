@@ -34,15 +34,33 @@ internal readonly unsafe struct Lanes512 : ILanes<Vector512<float>>
     public static Vector512<float> Max(Vector512<float> a, Vector512<float> b) => Vector512.Max(a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> Exp(Vector512<float> value) => Vector512.Exp(value);
+    public static Vector512<float> Clamp(Vector512<float> value, float low, float high) =>
+        Vector512.MinNative(Vector512.Create(high), Vector512.MaxNative(Vector512.Create(low), value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> PowerOfTwo(Vector512<float> value)
+    {
+        // Adding 1.5 * 2^23 leaves the integer in the low bits; the exponent field of 2^n is n + 127, and 0 there means 0.
+        Vector512<int> exponent = (value + Vector512.Create(12582912f)).AsInt32() - Vector512.Create(0x4B400000 - 127);
+        return Vector512.ShiftLeft(Vector512.Max(exponent, Vector512<int>.Zero), 23).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Log(Vector512<float> value) => Vector512.Log(value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong GreaterThan(Vector512<float> a, Vector512<float> b) => Vector512.GreaterThan(a, b).ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> WhereGreater(Vector512<float> a, Vector512<float> b, Vector512<float> value) =>
-        Vector512.GreaterThan(a, b) & value;
+    public static ulong NotAtMost(Vector512<float> a, Vector512<float> b) => (~Vector512.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> WhereNotAtMost(Vector512<float> a, Vector512<float> b, Vector512<float> value) =>
+        Vector512.AndNot(value, Vector512.LessThanOrEqual(a, b));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector512<float> value) => Vector512.Sum(value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Largest(Vector512<float> value) => Lanes256.Largest(Vector256.Max(value.GetLower(), value.GetUpper()));
 }

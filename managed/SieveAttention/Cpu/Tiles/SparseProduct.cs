@@ -2,29 +2,6 @@ using System.Runtime.CompilerServices;
 
 namespace SieveAttention.Cpu.Tiles;
 
-/// <summary>A few weights of one row and the rows of B they belong to, in ascending order: the sparse counterpart of a row of A.</summary>
-internal sealed unsafe class WeightList : IDisposable
-{
-    private readonly AlignedBuffer _weights = new(ColumnPanels.TileRows);
-    private readonly int[] _rows = GC.AllocateArray<int>(ColumnPanels.TileRows, pinned: true);
-
-    internal int Count { get; private set; }
-
-    internal float* Weights => _weights.Data;
-
-    internal int* Rows => (int*)Unsafe.AsPointer(ref _rows[0]);
-
-    internal void Clear() => Count = 0;
-
-    internal void Add(int row, float weight)
-    {
-        _rows[Count] = row;
-        Weights[Count++] = weight;
-    }
-
-    public void Dispose() => _weights.Dispose();
-}
-
 /// <summary>
 /// Products with a sparse left factor. Sums run over the same keys in the same order and with the same fused steps as
 /// <see cref="TileProduct{TLanes, TVector}"/>, which adds exact zeros in between: both give the same bits where B is finite.
@@ -71,31 +48,27 @@ internal static unsafe class SparseProduct<TLanes, TVector>
         }
     }
 
-    /// <summary>B[row[n]] += weight[n] * source for every n: the transposed product.</summary>
+    /// <summary>target += weight * source; whole vectors, so both need padded rows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal static void Scatter(WeightList list, float* source, int channels, float* b, nint bStride)
+    internal static void AddScaled(float weight, float* source, int channels, float* target)
     {
-        int width = TLanes.Count;
-        for (int n = 0; n < list.Count; n++)
+        TVector factor = TLanes.Broadcast(weight);
+        for (int channel = 0; channel < channels; channel += TLanes.Count)
         {
-            TVector weight = TLanes.Broadcast(list.Weights[n]);
-            float* row = b + (list.Rows[n] * bStride);
-            for (int channel = 0; channel < channels; channel += width)
-            {
-                TLanes.Store(row + channel, TLanes.MultiplyAdd(weight, TLanes.Load(source + channel), TLanes.Load(row + channel)));
-            }
+            TLanes.Store(target + channel, TLanes.MultiplyAdd(factor, TLanes.Load(source + channel), TLanes.Load(target + channel)));
         }
     }
 
-    /// <summary>Inner product of two padded rows, in the order of one lane of a dense product.</summary>
+    /// <summary>Inner product of two rows whose padding is zero.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static float Dot(float* a, float* b, int channels)
     {
-        float sum = 0;
-        for (int channel = 0; channel < channels; channel++)
+        TVector sum = default;
+        for (int channel = 0; channel < channels; channel += TLanes.Count)
         {
-            sum = MathF.FusedMultiplyAdd(a[channel], b[channel], sum);
+            sum = TLanes.MultiplyAdd(TLanes.Load(a + channel), TLanes.Load(b + channel), sum);
         }
 
-        return sum;
+        return TLanes.Sum(sum);
     }
 }

@@ -1,7 +1,6 @@
 using System.Numerics.Tensors;
-using SieveAttention.Cpu.Tiles;
 
-namespace SieveAttention.Cpu.Threshold;
+namespace SieveAttention.Cpu.Tiles;
 
 /// <summary>Values of one head: rows, which tiles are finite, and, for the backward pass only, columns.</summary>
 internal sealed class HeadValues : IDisposable

@@ -1,0 +1,210 @@
+using SieveAttention.Cli.Cases;
+using SieveAttention.Cli.Output;
+
+namespace SieveAttention.Cli.Verification;
+
+/// <summary>
+/// Compares the devices with the reference on one case. Tolerances: a float32 device 2e-4 of the largest exact magnitude, 1e-3
+/// for gradients; a GPU in 16 bits twice the error of the <see cref="PlainEvaluation"/> in that type plus its floor; the
+/// reference 1e-9 and 1e-8 of the expected tensors that lie beside the case. Integers are exact, except keys whose score is
+/// within float32 rounding of the threshold.
+/// </summary>
+internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, IReadOnlyList<TensorType> cudaTypes, Progress progress)
+{
+    private const double ReferenceTolerance = 1e-9;
+    private const double ReferenceGradientTolerance = 1e-8;
+    private const double Float32Tolerance = 2e-4;
+    private const double Float32GradientTolerance = 1e-3;
+    private const double PlainFactor = 2;
+
+    /// <summary>Part of the decisions (visible pairs) that may differ within rounding.</summary>
+    private const double UndecidedShare = 1e-4;
+
+    private readonly List<VerificationRow> _rows = [];
+
+    /// <summary>What the reference gave for the case as it stands; set by <see cref="Run"/>.</summary>
+    public CaseResult? Reference { get; private set; }
+
+    /// <summary>Runs everything.</summary>
+    /// <param name="devices">Devices other than the reference.</param>
+    public IReadOnlyList<VerificationRow> Run(DeviceList devices)
+    {
+        progress.Step($"{given.Name}: reference");
+        Reference = given.Forward(AttentionDevice.Reference);
+        CaseResult? gradients = null;
+        if (given.HasOutputGradient)
+        {
+            progress.Step($"{given.Name}: reference, backward");
+            gradients = given.Backward(AttentionDevice.Reference);
+        }
+        CompareWithExpected(Reference, gradients);
+        foreach (AttentionDevice device in devices.Devices)
+        {
+            if (device.Kind == AttentionDeviceKind.Cpu)
+            {
+                RunCpu(device, Reference, gradients);
+                continue;
+            }
+            foreach (TensorType type in cudaTypes)
+            {
+                RunCuda(device, type);
+            }
+        }
+        if (devices.CudaAbsence is not null)
+        {
+            _rows.Add(VerificationRow.Missing("cuda", "-", "absent, for the reason given with the devices"));
+        }
+        return _rows;
+    }
+
+    private void CompareWithExpected(CaseResult forward, CaseResult? gradients)
+    {
+        const string Type = "F64";
+        if (expected is null)
+        {
+            _rows.Add(new VerificationRow(
+                "reference", Type, "out", null, null, forward.Time, Verdict.Absent, "no expected tensors beside the case"));
+            return;
+        }
+        TimeSpan? forwardTime = forward.Time;
+        TimeSpan? gradientTime = gradients?.Time;
+        foreach ((string name, StoredTensor exact) in expected.Tensors.OrderBy(entry => entry.Key, StringComparer.Ordinal))
+        {
+            bool isGradient = forward.Find(name) is null;
+            StoredTensor? computed = forward.Find(name) ?? gradients?.Find(name);
+            if (computed is null || !computed.Shape.SequenceEqual(exact.Shape))
+            {
+                string found = computed is null ? "not computed for this case" : $"computed with shape {Text.Shape(computed.Shape)}";
+                _rows.Add(new VerificationRow(
+                    "reference", Type, name, null, null, null, Verdict.Failed, $"expected with shape {Text.Shape(exact.Shape)}, {found}"));
+                continue;
+            }
+            double[] values = exact.ToDoubles();
+            double relative = isGradient ? ReferenceGradientTolerance : ReferenceTolerance;
+            double tolerance = exact.Type == TensorType.Int32 ? 0 : relative * ErrorStatistics.Largest(values);
+            _rows.Add(VerificationRow.Compare(
+                "reference", Type, computed, values, tolerance, isGradient ? gradientTime : forwardTime, "against the expected file"));
+            forwardTime = isGradient ? forwardTime : null;
+            gradientTime = isGradient ? null : gradientTime;
+        }
+    }
+
+    private void RunCpu(AttentionDevice device, CaseResult reference, CaseResult? referenceGradients)
+    {
+        const string Type = "F32";
+        progress.Step($"{given.Name}: {device.Name}");
+        CompareOutputs(
+            given, device, Type, reference, exact => (Float32Tolerance * ErrorStatistics.Largest(exact.ToDoubles()), ""));
+        if (referenceGradients is null)
+        {
+            return;
+        }
+        progress.Step($"{given.Name}: {device.Name}, backward");
+        try
+        {
+            CaseResult computed = given.Backward(device);
+            TimeSpan? time = computed.Time;
+            foreach (StoredTensor exact in referenceGradients.Tensors)
+            {
+                double[] values = exact.ToDoubles();
+                _rows.Add(VerificationRow.Compare(
+                    device.Name, Type, computed.Find(exact.Name)!, values, Float32GradientTolerance * Scale(exact.Name, values), time));
+                time = null;
+            }
+        }
+        catch (NotSupportedException error)
+        {
+            _rows.Add(VerificationRow.Missing(device.Name, Type, error.Message));
+        }
+    }
+
+    private void RunCuda(AttentionDevice device, TensorType type)
+    {
+        AttentionCase rounded = given.Rounded(type);
+        CaseResult reference = Reference!;
+        if (!ReferenceEquals(rounded, given))
+        {
+            progress.Step($"{given.Name}: reference of {StoredTypes.Name(type)} inputs");
+            reference = rounded.Forward(AttentionDevice.Reference);
+        }
+        progress.Step($"{given.Name}: {device.Name} {StoredTypes.Name(type)}");
+        CompareOutputs(rounded, device, StoredTypes.Name(type), reference, exact => PlainTolerance(rounded, type, exact));
+    }
+
+    private void CompareOutputs(
+        AttentionCase attentionCase,
+        AttentionDevice device,
+        string type,
+        CaseResult reference,
+        Func<StoredTensor, (double Tolerance, string Note)> tolerance)
+    {
+        CaseResult computed;
+        try
+        {
+            computed = attentionCase.Forward(device);
+        }
+        catch (NotSupportedException error)
+        {
+            _rows.Add(VerificationRow.Missing(device.Name, type, error.Message));
+            return;
+        }
+        TimeSpan? time = computed.Time;
+        foreach (StoredTensor exact in reference.Tensors)
+        {
+            StoredTensor found = computed.Find(exact.Name)!;
+            if (exact.Type == TensorType.Int32)
+            {
+                _rows.Add(CompareCounts(attentionCase, device.Name, type, found, exact, time));
+            }
+            else
+            {
+                (double allowed, string note) = tolerance(exact);
+                _rows.Add(VerificationRow.Compare(device.Name, type, found, exact.ToDoubles(), allowed, time, note));
+            }
+            time = null;
+        }
+    }
+
+    private static (double Tolerance, string Note) PlainTolerance(AttentionCase rounded, TensorType type, StoredTensor exact)
+    {
+        double[] values = exact.ToDoubles();
+        StoredTensor plain = rounded.PlainOutput(type);
+        double plainError = ErrorStatistics.Compare(plain.ToDoubles(), values).MaxAbsolute;
+        double floor = PlainEvaluation.Floor(values, type);
+        return ((PlainFactor * plainError) + floor, $"2 x plain {Text.Number(plainError)} + floor {Text.Number(floor)}");
+    }
+
+    private static VerificationRow CompareCounts(
+        AttentionCase attentionCase, string device, string type, StoredTensor computed, StoredTensor exact, TimeSpan? time)
+    {
+        int[] found = (int[])computed.Values;
+        int[] wanted = (int[])exact.Values;
+        long differences = 0;
+        bool unexplained = false;
+        for (int index = 0; index < wanted.Length; index++)
+        {
+            int difference = Math.Abs(found[index] - wanted[index]);
+            if (difference > 0)
+            {
+                differences += difference;
+                unexplained |= difference > attentionCase.UndecidedKeys(exact.Name, index);
+            }
+        }
+        long allowed = (long)Math.Ceiling(UndecidedShare * attentionCase.VisiblePairs);
+        string note = differences == 0 ? "" : $"{differences} keys differ ({(unexplained ? "not all" : "all")} within score rounding, {allowed} allowed)";
+        ErrorStatistics error = ErrorStatistics.Compare(computed.ToDoubles(), exact.ToDoubles());
+        Verdict verdict = unexplained || differences > allowed ? Verdict.Failed : Verdict.Passed;
+        return new VerificationRow(device, type, exact.Name, error, 0, time, verdict, note);
+    }
+
+    /// <summary>
+    /// What a gradient's rounding is relative to: its largest magnitude, or the magnitude of its terms where the expected file
+    /// records that they cancel.
+    /// </summary>
+    private double Scale(string name, double[] exact)
+    {
+        double largest = ErrorStatistics.Largest(exact);
+        bool recorded = CaseNumber.TryParse(expected?.Metadata.GetValueOrDefault($"magnitude.{name}") ?? "", out double magnitude);
+        return recorded ? Math.Max(largest, magnitude) : largest;
+    }
+}
