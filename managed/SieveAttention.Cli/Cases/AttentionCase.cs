@@ -40,7 +40,9 @@ internal abstract class AttentionCase
     {
         get
         {
-            string heads = Problem.QueryHeads == Problem.KeyHeads ? $"H {Problem.QueryHeads}" : $"Hq {Problem.QueryHeads}  Hkv {Problem.KeyHeads}";
+            string heads = Problem.QueryHeads == Problem.KeyHeads
+                ? $"H {Problem.QueryHeads}"
+                : $"Hq {Problem.QueryHeads}  Hkv {Problem.KeyHeads}";
             string rows = Problem.Queries == Problem.Keys ? $"T {Problem.Keys}" : $"Tq {Problem.Queries}  Tk {Problem.Keys}";
             string channels = Problem.HeadDim == Problem.ValueDim ? $"D {Problem.HeadDim}" : $"D {Problem.HeadDim}  Dv {Problem.ValueDim}";
             string mask = (Problem.Causal ? "causal" : "not causal") + (Problem.Window > 0 ? $"  window {Problem.Window}" : "")

@@ -122,6 +122,9 @@ internal sealed class CaseInputs
         return overflow == back.Length
             ? result
             : throw CaseException.At(
-                _file, $"tensor {Text.Quote(tensor.Name)}", $"the value {values[overflow]}", $"values that {StoredTypes.Name(type)} can hold");
+                _file,
+                $"tensor {Text.Quote(tensor.Name)}",
+                FormattableString.Invariant($"the value {values[overflow]}"),
+                $"values that {StoredTypes.Name(type)} can hold");
     }
 }

@@ -27,7 +27,10 @@ internal sealed class AttendCommand : Command
         new(DeviceOption, "DEVICE", "reference (float64), cpu (float32), cuda or cuda:N. Default: cpu."),
         new(OutputPath.OptionName, "FILE", "Write the results as safetensors (sieve-result/1); replaces FILE when all is done."),
         new(BackwardOption, null, "Also compute the gradients; the case needs the tensor 'dout'."),
-        new(OperandType.OptionName, OperandType.Values, "Round queries, keys and values to this type first; needed on cuda\nfor cases that hold others."),
+        new(
+            OperandType.OptionName,
+            OperandType.Values,
+            "Round queries, keys and values to this type first; needed on cuda\nfor cases that hold others."),
         CommandContext.ProgressSwitch,
     ];
 

@@ -78,7 +78,8 @@ internal sealed class InfoCommand : Command
     private static void WriteJson(TextWriter writer, Information information)
     {
         ArrayBufferWriter<byte> buffer = new();
-        using (Utf8JsonWriter json = new(buffer, new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        JsonWriterOptions options = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+        using (Utf8JsonWriter json = new(buffer, options))
         {
             json.WriteStartObject();
             json.WriteString("version", SieveDiagnostics.ManagedVersion);

@@ -20,8 +20,9 @@ internal static class KernelList
             SieveKernelInfo info = new() { struct_size = (uint)sizeof(SieveKernelInfo) };
             NativeStatus.Check(SieveNative.KernelDescribe(index, &info), "sieve_kernel_describe");
             kernels.Add(
-                $"{(AttentionOperation)info.operation} {(AttentionDirection)info.direction} {(SievePath)info.path} {(SieveDtype)info.dtype} "
-                + $"head_dim {info.head_dim} value_dim {info.value_dim}, compute capability >= {info.capability / 10}.{info.capability % 10}");
+                $"{(AttentionOperation)info.operation} {(AttentionDirection)info.direction}, path {(SievePath)info.path}, "
+                + $"{(SieveDtype)info.dtype}, head_dim {info.head_dim}, value_dim {info.value_dim}, "
+                + $"compute capability >= {info.capability / 10}.{info.capability % 10}");
         }
         return kernels;
     }

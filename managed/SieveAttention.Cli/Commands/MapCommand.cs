@@ -28,7 +28,10 @@ internal sealed class MapCommand : Command
         new(HeadOption, "H", "Query head, from 0. Default: 0."),
         new(BatchOption, "B", "Entry of the batch, from 0. Default: 0."),
         new(OutputPath.OptionName, "FILE.png", "Where to write. Default: the name of the case and head, in the current directory."),
-        new(WidthOption, "PIXELS", $"Width of the picture, {WeightPicture.LeastWidth} to {WeightPicture.MostWidth}. Default: {WeightPicture.UsualWidth}."),
+        new(
+            WidthOption,
+            "PIXELS",
+            $"Most pixels across, {WeightPicture.LeastWidth} to {WeightPicture.MostWidth}. Default: {WeightPicture.UsualWidth}."),
         CommandContext.ProgressSwitch,
     ];
 

@@ -22,7 +22,11 @@ internal sealed class VerifyCommand : Command
     /// <inheritdoc/>
     public override IReadOnlyList<Option> Options { get; } =
     [
-        new(DeviceOption, "DEVICES", "Only these, such as cpu or cpu,cuda:1. Default: all that are present; for those that\nare not, the table says why."),
+        new(
+            DeviceOption,
+            "DEVICES",
+            "Only these, such as cpu or cpu,cuda:1; one that cannot run a case is an error then.\n"
+            + "Default: all that are present; for those that are not, the table says why."),
         new(OperandType.OptionName, OperandType.Values, "Run a GPU with this type only. Default: both."),
         CommandContext.ProgressSwitch,
     ];
@@ -61,6 +65,10 @@ internal sealed class VerifyCommand : Command
                 results.Add((attentionCase, verifier, verifier.Run(devices)));
             }
         }
+        if (names is not null)
+        {
+            RefuseIdle(devices, results.SelectMany(result => result.Rows.Select(row => (result.Case, row))));
+        }
         WriteDevices(context.Out, devices);
         foreach ((AttentionCase attentionCase, Verifier verifier, IReadOnlyList<VerificationRow> rows) in results)
         {
@@ -83,6 +91,19 @@ internal sealed class VerifyCommand : Command
     private static SafeTensorsFile? ReadExpected(string path) =>
         File.Exists(ExpectedPath(path)) ? SafeTensorsReader.Read(ExpectedPath(path)) : null;
 
+    /// <summary>A device that somebody asked for must have computed something in every case.</summary>
+    private static void RefuseIdle(DeviceList devices, IEnumerable<(AttentionCase Case, VerificationRow Row)> rows)
+    {
+        var idle = rows
+            .Where(entry => devices.Devices.Any(device => device.Name == entry.Row.Device))
+            .GroupBy(entry => (entry.Case, entry.Row.Device, entry.Row.Type))
+            .FirstOrDefault(group => group.All(entry => entry.Row.Verdict == Verdict.Absent));
+        if (idle is not null)
+        {
+            throw new UsageException($"{DeviceOption}: {idle.Key.Device} does not run {idle.Key.Case.File}: {idle.First().Row.Note}");
+        }
+    }
+
     private static void WriteDevices(TextWriter writer, DeviceList devices)
     {
         writer.WriteLine("devices");
@@ -100,7 +121,8 @@ internal sealed class VerifyCommand : Command
     private static void Write(TextWriter writer, AttentionCase attentionCase, Verifier verifier, IReadOnlyList<VerificationRow> rows)
     {
         writer.WriteLine();
-        writer.WriteLine($"{attentionCase.File}: {attentionCase.Operator}  {attentionCase.Dimensions}  {attentionCase.Inputs.OperandTypeNames()}");
+        writer.WriteLine(
+            $"{attentionCase.File}: {attentionCase.Operator}  {attentionCase.Dimensions}  {attentionCase.Inputs.OperandTypeNames()}");
         writer.WriteLine($"  {attentionCase.Parameters}");
         writer.WriteLine($"  {attentionCase.Sparsity(verifier.Reference!)}");
         Table table = new Table(

@@ -30,5 +30,6 @@ internal static class Ticks
 
     /// <summary>A power of ten as text: 0.1, 0.01, then 1e-3.</summary>
     public static string PowerText(double value) =>
-        value.ToString(value >= 0.01 && value < 1e4 ? "0.##" : "0e+0", CultureInfo.InvariantCulture).Replace("e+", "e", StringComparison.Ordinal);
+        value.ToString(value >= 0.01 && value < 1e4 ? "0.##" : "0e+0", CultureInfo.InvariantCulture)
+            .Replace("e+", "e", StringComparison.Ordinal);
 }

@@ -191,7 +191,9 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
             }
         }
         long allowed = (long)Math.Ceiling(UndecidedShare * attentionCase.VisiblePairs);
-        string note = differences == 0 ? "" : $"{differences} keys differ ({(unexplained ? "not all" : "all")} within score rounding, {allowed} allowed)";
+        string note = differences == 0
+            ? ""
+            : $"{differences} keys differ ({(unexplained ? "not all" : "all")} within score rounding, {allowed} allowed)";
         ErrorStatistics error = ErrorStatistics.Compare(computed.ToDoubles(), exact.ToDoubles());
         Verdict verdict = unexplained || differences > allowed ? Verdict.Failed : Verdict.Passed;
         return new VerificationRow(device, type, exact.Name, error, 0, time, verdict, note);

@@ -35,7 +35,8 @@ public sealed class MapCommandTests
                 int index = (head * problem.Queries) + query;
                 for (int channel = 0; channel < problem.ValueDim; channel++)
                 {
-                    double sum = Enumerable.Range(0, problem.Keys).Sum(key => row[key] * values.Row(0, problem.KeyHead(head), key)[channel]);
+                    double sum = Enumerable.Range(0, problem.Keys)
+                        .Sum(key => row[key] * values.Row(0, problem.KeyHead(head), key)[channel]);
                     Assert.That(sum, Is.EqualTo(output[(index * problem.ValueDim) + channel]).Within(1e-12));
                 }
                 Assert.That(counts[0], Is.EqualTo(((int[])exact.Find("survivors1")!.Values)[index]));

@@ -63,7 +63,9 @@ public sealed class SafeTensorsPropertyTests
             int headerEnd = 8 + (int)BitConverter.ToUInt64(bytes);
             for (int change = random.Next(1, 6); change > 0; change--)
             {
-                bytes[random.Next(headerEnd)] = random.Next(3) == 0 ? (byte)random.Next(256) : (byte)"{}[]\",:0129-.eE\\ u"[random.Next(18)];
+                const string Json = "{}[]\",:0129-.eE\\ u";
+                byte value = random.Next(3) == 0 ? (byte)random.Next(256) : (byte)Json[random.Next(Json.Length)];
+                bytes[random.Next(headerEnd)] = value;
             }
             ReadOrRefuse(bytes);
         },

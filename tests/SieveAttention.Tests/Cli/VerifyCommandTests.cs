@@ -128,6 +128,24 @@ public sealed class VerifyCommandTests
 
     [Test]
     [Category("Gpu")]
+    public void A_gpu_that_cannot_run_a_case_is_listed_or_refused_where_it_was_asked_for()
+    {
+        if (!CudaDevice.IsAvailable(out string reason))
+        {
+            Assert.Ignore(reason);
+        }
+        ToolRun all = ToolRun.Of("verify", TestData.Golden("tda-causal"));
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(all.Code, Is.EqualTo(ExitCode.Ok), all.Out);
+            Assert.That(all.Out, Does.Match(@"cuda:0 +BF16 +- .*head_dim"));
+        }
+        ToolRun named = ToolRun.Of("verify", TestData.Golden("tda-causal"), "--device", "cuda");
+        named.AssertRefused("--device", "cuda:0 does not run", "head_dim");
+    }
+
+    [Test]
+    [Category("Gpu")]
     public void The_real_case_passes_on_a_gpu_in_both_types()
     {
         if (!CudaDevice.IsAvailable(out string reason))

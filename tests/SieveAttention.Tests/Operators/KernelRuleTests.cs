@@ -7,6 +7,7 @@ namespace SieveAttention.Tests.Operators;
 /// The rule by which kernels are judged, tried without a GPU: an accurate implementation passes on every case that kernels get,
 /// and small mistakes do not.
 /// </summary>
+[Parallelizable(ParallelScope.All)]
 internal sealed class KernelRuleTests
 {
     private static readonly ThresholdCase s_case = new("rule")
@@ -18,7 +19,9 @@ internal sealed class KernelRuleTests
         Options = new ThresholdDifferentialOptions { Beta = 0.35, Lambda = 0.5 },
     };
 
-    private static IEnumerable<ThresholdCase> Cases => ThresholdDifferentialKernelCases.All;
+    // The long ones would only take time here.
+    private static IEnumerable<ThresholdCase> Cases =>
+        ThresholdDifferentialKernelCases.All.Where(test => (long)test.Queries * test.Keys <= 240 * 240);
 
     [TestCaseSource(nameof(Cases))]
     public void Float32_arithmetic_with_a_rounded_output_passes(ThresholdCase test)
@@ -65,7 +68,7 @@ internal sealed class KernelRuleTests
     [Test]
     public void Normalized_operands_rounded_to_bfloat16_fail()
     {
-        // The tempting shortcut: normalize, round, multiply. It loses a tenth of a typical exceedance.
+        // The tempting shortcut: normalize, round, multiply. It loses percents of an exceedance.
         ThresholdDifferentialInputs inputs = s_case.Inputs(TensorType.BFloat16);
         ThresholdDifferentialInputs normalized = inputs with
         {
@@ -74,7 +77,7 @@ internal sealed class KernelRuleTests
             Query2 = Normalized(inputs.Query2!),
             Key2 = Normalized(inputs.Key2!),
         };
-        ThresholdCase sharp = s_case with { Options = s_case.Options with { Beta = 0.8 } };
+        ThresholdCase sharp = s_case with { Options = s_case.Options with { Beta = 0.8, Mask = AttentionMask.Full } };
         AssertFails(sharp, inputs, Reference(sharp, normalized));
     }
 
@@ -86,7 +89,8 @@ internal sealed class KernelRuleTests
         int[] counts = reference.Survivors1.AsSpan<int>().ToArray();
         int[] wrong = [.. counts];
         wrong[100]++;
-        Assert.That(Fails(() => SurvivorTolerance.AssertWithin(s_case, inputs.Query1, inputs.Key1, wrong, counts)));
+        Assert.That(SurvivorTolerance.Violation(s_case, inputs.Query1, inputs.Key1, wrong, counts), Does.Contain("row 100"));
+        Assert.That(SurvivorTolerance.Violation(s_case, inputs.Query1, inputs.Key1, counts, counts), Is.Null);
     }
 
     private static double[] Reference(ThresholdCase test, ThresholdDifferentialInputs inputs)
@@ -123,22 +127,6 @@ internal sealed class KernelRuleTests
     {
         double[] plain = PlainThresholdDifferential.Forward(test, inputs, TensorType.BFloat16);
         double[] reference = Reference(test, inputs);
-        Assert.That(Fails(() => KernelTolerance.AssertWithin(wrong, plain, reference, TensorType.BFloat16, "wrong")));
-    }
-
-    private static bool Fails(TestDelegate assertion)
-    {
-        using (new NUnit.Framework.Internal.TestExecutionContext.IsolatedContext())
-        {
-            try
-            {
-                assertion();
-                return false;
-            }
-            catch (AssertionException)
-            {
-                return true;
-            }
-        }
+        Assert.That(KernelTolerance.Violation(wrong, plain, reference, TensorType.BFloat16, out string report), Is.Not.Null, report);
     }
 }

@@ -4,6 +4,8 @@ using SieveAttention.Tests.Support;
 namespace SieveAttention.Tests.Operators;
 
 /// <summary>The CUDA kernels against the float64 reference, by the rule of twice the error of plain arithmetic.</summary>
+// In parallel because the float64 reference takes most of the time; it also shows that a device may be shared.
+[Parallelizable(ParallelScope.All)]
 [TestFixture(TensorType.BFloat16, 64)]
 [TestFixture(TensorType.BFloat16, 128)]
 [TestFixture(TensorType.Float16, 64)]

@@ -52,4 +52,16 @@ internal unsafe interface ILanes<TVector>
 
     /// <summary>Maximum of all lanes; NaN where one is NaN.</summary>
     static abstract float Largest(TVector value);
+
+    /// <summary>Whether this machine multiplies bytes, which <see cref="AddByteProducts"/> and <see cref="ByteSumsAbove"/> need.</summary>
+    static abstract bool HasByteProducts { get; }
+
+    /// <summary>
+    /// Each 32-bit lane holds four bytes b0 to b3: adds b0 b0' + b1 b1' to its low 16-bit sum and b2 b2' + b3 b3' to its high one, modulo
+    /// 2^16. The first bytes are unsigned, the second signed; the two products must sum to less than 2^15.
+    /// </summary>
+    static abstract TVector AddByteProducts(TVector unsignedBytes, TVector signedBytes, TVector sums);
+
+    /// <summary>Adds the corrections to the 16-bit sums modulo 2^16; bit c is set iff both sums of lane c together exceed the bound.</summary>
+    static abstract ulong ByteSumsAbove(TVector sums, TVector corrections, int bound);
 }

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace SieveAttention.Cpu.Tiles;
 
@@ -66,5 +67,19 @@ internal readonly unsafe struct Lanes128 : ILanes<Vector128<float>>
     {
         Vector128<float> pairs = Vector128.Max(value, Vector128.Shuffle(value, Vector128.Create(2, 3, 0, 1)));
         return MathF.Max(pairs[0], pairs[1]);
+    }
+
+    public static bool HasByteProducts => Ssse3.IsSupported;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> AddByteProducts(Vector128<float> unsignedBytes, Vector128<float> signedBytes, Vector128<float> sums) =>
+        (sums.AsInt16() + Ssse3.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong ByteSumsAbove(Vector128<float> sums, Vector128<float> corrections, int bound)
+    {
+        Vector128<short> halves = sums.AsInt16() + corrections.AsInt16();
+        Vector128<int> whole = Sse2.MultiplyAddAdjacent(halves, Vector128<short>.One);
+        return Vector128.GreaterThan(whole, Vector128.Create(bound)).ExtractMostSignificantBits();
     }
 }

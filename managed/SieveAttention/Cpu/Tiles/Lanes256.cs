@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace SieveAttention.Cpu.Tiles;
 
@@ -63,4 +64,18 @@ internal readonly unsafe struct Lanes256 : ILanes<Vector256<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Largest(Vector256<float> value) => Lanes128.Largest(Vector128.Max(value.GetLower(), value.GetUpper()));
+
+    public static bool HasByteProducts => Avx2.IsSupported;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> AddByteProducts(Vector256<float> unsignedBytes, Vector256<float> signedBytes, Vector256<float> sums) =>
+        (sums.AsInt16() + Avx2.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong ByteSumsAbove(Vector256<float> sums, Vector256<float> corrections, int bound)
+    {
+        Vector256<short> halves = sums.AsInt16() + corrections.AsInt16();
+        Vector256<int> whole = Avx2.MultiplyAddAdjacent(halves, Vector256<short>.One);
+        return Vector256.GreaterThan(whole, Vector256.Create(bound)).ExtractMostSignificantBits();
+    }
 }

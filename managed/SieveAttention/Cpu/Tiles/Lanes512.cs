@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace SieveAttention.Cpu.Tiles;
 
@@ -63,4 +64,18 @@ internal readonly unsafe struct Lanes512 : ILanes<Vector512<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Largest(Vector512<float> value) => Lanes256.Largest(Vector256.Max(value.GetLower(), value.GetUpper()));
+
+    public static bool HasByteProducts => Avx512BW.IsSupported;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> AddByteProducts(Vector512<float> unsignedBytes, Vector512<float> signedBytes, Vector512<float> sums) =>
+        (sums.AsInt16() + Avx512BW.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong ByteSumsAbove(Vector512<float> sums, Vector512<float> corrections, int bound)
+    {
+        Vector512<short> halves = sums.AsInt16() + corrections.AsInt16();
+        Vector512<int> whole = Avx512BW.MultiplyAddAdjacent(halves, Vector512<short>.One);
+        return Vector512.GreaterThan(whole, Vector512.Create(bound)).ExtractMostSignificantBits();
+    }
 }
