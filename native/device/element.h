@@ -28,4 +28,18 @@ __device__ inline float2 unpack<__half>(uint32_t pair) {
   return __half22float2(*reinterpret_cast<const __half2 *>(&pair));
 }
 
+// 0xffff in each half of a word that is infinite or NaN.
+template <typename Element>
+__device__ inline uint32_t non_finite(uint32_t pair) {
+  constexpr uint32_t kExponent = kNarrowExponent<Element> ? 0x7c007c00u : 0x7f807f80u;
+  return __vcmpeq2(pair & kExponent, kExponent);
+}
+
+// 1.0 in each half of a word that is not zero.
+template <typename Element>
+__device__ inline uint32_t non_zero(uint32_t pair) {
+  constexpr uint32_t kOne = kNarrowExponent<Element> ? 0x3c003c00u : 0x3f803f80u;
+  return __vcmpne2(pair & 0x7fff7fffu, 0) & kOne;
+}
+
 }  // namespace sieve

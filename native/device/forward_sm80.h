@@ -209,9 +209,12 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
       const ChunkMask mask{a.problem, sequence, thread_rows.first, key + 2 * (lane & 3),
                            key < warp_bottom.first || key + Shape::kKeyChunk > warp_top.end};
       const float *key_scalars = &shared.key_scalars[stage][0][chunk + 2 * (lane & 3)];
-      if (Policy::weigh(state, scores, row_scalars, thread_rows, key_scalars, mask, a))
-        value_product<Element, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(
-            output, scores[0], ptx::shared_address(shared.stages[stage].value), chunk);
+      if (!Policy::weigh(state, scores, row_scalars, thread_rows, key_scalars, mask, a)) continue;
+      const uint32_t values = ptx::shared_address(shared.stages[stage].value);
+      if (mask.active)
+        value_product<Element, true, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(output, scores[0], values, chunk);
+      else
+        value_product<Element, false, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(output, scores[0], values, chunk);
     }
     stage = stage == Shape::kStages - 1 ? 0 : stage + 1;
   }

@@ -1,6 +1,7 @@
 // Products of one warp on mma.sync: query rows times keys, weights times values. Operands sit in SharedTile layout.
 #pragma once
 
+#include "device/element.h"
 #include "device/ptx/ldmatrix.h"
 #include "device/ptx/math.h"
 #include "device/ptx/mma.h"
@@ -60,8 +61,38 @@ __device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores, con
   }
 }
 
+// output += a . values for 16 keys and 16 channels, where a non-finite value must not reach the rows whose weight is zero
+// (0 * NaN is NaN): such values are taken out of the product, and a second product of indicators says whom they reach.
+template <typename Element, int kRowTiles, int kChannels>
+__device__ inline void contained_product(Accumulators<kRowTiles, kChannels> &output, int n, const uint32_t (&a)[kRowTiles][4], uint32_t (&values)[4]) {
+  uint32_t bad[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) bad[i] = non_finite<Element>(values[i]);
+  if (!__any_sync(0xffffffffu, (bad[0] | bad[1] | bad[2] | bad[3]) != 0)) return;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    values[i] &= ~bad[i];
+    bad[i] = non_zero<Element>(bad[i]);
+  }
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m) {
+    uint32_t reached[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) reached[i] = non_zero<Element>(a[m][i]);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float hits[4] = {};
+      ptx::mma_m16n8k16<Element>(hits, reached, bad[2 * half], bad[2 * half + 1]);
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (hits[e] > 0.0f) output[m][n + half][e] = __int_as_float(0x7fc00000);
+    }
+  }
+}
+
 // output += weights . values for the keys [first_key, first_key + kKeys) of a tile; weights are rounded to Element here, once.
-template <typename Element, int kRowTiles, int kKeys, int kTileRows, int kChannels>
+// kContained: rows of the warp see different keys, so that a NaN among the values must stay with those that see it.
+template <typename Element, bool kContained, int kRowTiles, int kKeys, int kTileRows, int kChannels>
 __device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output, const Accumulators<kRowTiles, kKeys> &weights,
                                      uint32_t tile, int first_key) {
   using Tile = SharedTile<kTileRows, kChannels>;
@@ -79,6 +110,7 @@ __device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output,
     for (int n = 0; n < kChannels / 16; ++n) {
       uint32_t values[4];  // channels 0-7 of keys 0-7, 8-15; channels 8-15 of keys 0-7, 8-15
       ptx::ldmatrix_x4_trans(values, Tile::step(key_rows + k * 16 * kChannels * 2, n));
+      if constexpr (kContained) contained_product<Element, kRowTiles, kChannels>(output, 2 * n, a, values);
 #pragma unroll
       for (int m = 0; m < kRowTiles; ++m) {
         ptx::mma_m16n8k16<Element>(output[m][2 * n], a[m], values[0], values[1]);

@@ -27,7 +27,7 @@ __global__ void products(const uint16_t *q, const uint16_t *k, const uint16_t *v
   for (int first = 0; first < 64; first += 32) {
     Accumulators<2, 32> s;
     score_product<Element, 2, 32, 64, 64>(s, rows, key_tile, first);
-    value_product<Element, 2, 32, 64, 64>(out, s, value_tile, first);
+    value_product<Element, false, 2, 32, 64, 64>(out, s, value_tile, first);
     for (int m = 0; m < 2; ++m)
       for (int n = 0; n < 4; ++n)
         for (int e = 0; e < 4; ++e)

@@ -19,7 +19,9 @@ public abstract class AttentionDevice : IDisposable
         Name = name;
     }
 
-    /// <summary>Float64, plain loops, one thread: the definition of every operator. Takes host tensors of any floating-point type.</summary>
+    /// <summary>
+    /// Float64, plain loops, one thread: the definition of every operator. Takes host tensors of any floating-point type.
+    /// </summary>
     public static AttentionDevice Reference { get; } = new HostDevice(AttentionDeviceKind.Reference, "reference");
 
     /// <summary>Float32, vectorized, all cores. Takes host tensors of any floating-point type.</summary>

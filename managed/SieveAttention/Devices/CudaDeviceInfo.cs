@@ -22,5 +22,9 @@ public sealed record CudaDeviceInfo(
     /// <summary>Describes the device in one line.</summary>
     /// <returns>The text.</returns>
     public override string ToString() => FormattableString.Invariant(
-        $"{Name}, compute capability {CapabilityMajor}.{CapabilityMinor}, {Multiprocessors} multiprocessors, {MemoryBytes / (1024.0 * 1024 * 1024):F1} GiB, driver for CUDA {DriverVersion / 1000}.{DriverVersion % 1000 / 10}");
+        $"{Name}, compute capability {CapabilityMajor}.{CapabilityMinor}, {Multiprocessors} multiprocessors, {Gibibytes:F1} GiB, {Driver}");
+
+    private double Gibibytes => MemoryBytes / (1024.0 * 1024 * 1024);
+
+    private string Driver => $"driver for CUDA {DriverVersion / 1000}.{DriverVersion % 1000 / 10}";
 }

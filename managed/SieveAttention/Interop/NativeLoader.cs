@@ -21,7 +21,8 @@ internal static class NativeLoader
 
     /// <summary>Runtime identifier of the native package for this process.</summary>
     internal static string Rid { get; } =
-        $"{(OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : "linux")}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}";
+        (OperatingSystem.IsWindows() ? "win-" : OperatingSystem.IsMacOS() ? "osx-" : "linux-")
+        + RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant();
 
     /// <summary>File that is loaded instead of any other; can be set until the library is first used.</summary>
     internal static string? ExplicitPath
@@ -105,7 +106,8 @@ internal static class NativeLoader
         : $"lib{SieveNative.LibraryName}.so";
 
     [ModuleInitializer]
-    [SuppressMessage("Usage", "CA2255", Justification = "Imports without GC transition bind when their caller is compiled: later is too late.")]
+    [SuppressMessage(
+        "Usage", "CA2255", Justification = "Imports without GC transition bind when their caller is compiled: later is too late.")]
     internal static void Register() => NativeLibrary.SetDllImportResolver(typeof(NativeLoader).Assembly, Resolve);
 
     private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? searchPath)

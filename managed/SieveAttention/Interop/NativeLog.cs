@@ -35,7 +35,8 @@ internal sealed partial class NativeLog(ILogger logger)
 
     /// <summary>The callback; its first argument is the GCHandle of a <see cref="NativeLog"/>.</summary>
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    [SuppressMessage("Design", "CA1031", Justification = "An exception that crosses into native code ends the process; a logger's failure must not.")]
+    [SuppressMessage(
+        "Design", "CA1031", Justification = "An exception that crosses into native code ends the process; a logger's failure must not.")]
     internal static unsafe void Receive(nint userData, int level, byte* message)
     {
         try

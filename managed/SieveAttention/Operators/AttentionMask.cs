@@ -21,11 +21,9 @@ public sealed record AttentionMask
     public int? Window { get; init; }
 
     /// <summary>Causal, without a window.</summary>
-    /// <returns>The mask.</returns>
     public static AttentionMask CausalMask { get; } = new();
 
     /// <summary>Every row sees every key.</summary>
-    /// <returns>The mask.</returns>
     public static AttentionMask Full { get; } = new() { Causal = false };
 
     /// <summary>Checks the values.</summary>

@@ -11,7 +11,8 @@ internal static class DeviceGuard
             if (stream is not null || workspace is not null)
             {
                 throw new ArgumentException(
-                    $"{device.Name} has neither streams nor workspaces; allowed: none.", stream is not null ? nameof(stream) : nameof(workspace));
+                    $"{device.Name} has neither streams nor workspaces; allowed: none.",
+                    stream is not null ? nameof(stream) : nameof(workspace));
             }
 
             return;

@@ -113,22 +113,24 @@ internal static class ProblemBuilder
     }
 
     /// <summary>On a CUDA device the 16-bit tensors of one call have one type.</summary>
-    internal static void CheckSameType(AttentionTensor first, string firstName, params ReadOnlySpan<(AttentionTensor? Tensor, string Name)> others)
+    internal static void CheckSameType(
+        AttentionTensor first, string firstName, params ReadOnlySpan<(AttentionTensor? Tensor, string Name)> others)
     {
         TensorGuard.Type(first, firstName, TensorType.Float16, TensorType.BFloat16);
         foreach ((AttentionTensor? tensor, string name) in others)
         {
             if (tensor is not null && tensor.Type != first.Type)
             {
+                string expected = TensorTypes.Name(first.Type);
                 throw Guard.Tensor(
-                    name,
-                    $"{name} has elements of type {TensorTypes.Name(tensor.Type)}; it has to be {TensorTypes.Name(first.Type)} like {firstName}.");
+                    name, $"{name} has elements of type {TensorTypes.Name(tensor.Type)}; it has to be {expected} like {firstName}.");
             }
         }
     }
 
     /// <summary>Checks the output: any floating-point type on a host device, the inputs' type or Float32 on a CUDA device.</summary>
-    internal static void CheckOutput(AttentionDevice device, in AttentionProblem problem, AttentionTensor output, string name, TensorType inputs)
+    internal static void CheckOutput(
+        AttentionDevice device, in AttentionProblem problem, AttentionTensor output, string name, TensorType inputs)
     {
         ReadOnlySpan<TensorType> types = device.Kind == AttentionDeviceKind.Cuda
             ? [inputs, TensorType.Float32]

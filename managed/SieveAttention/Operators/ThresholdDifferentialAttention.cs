@@ -87,7 +87,9 @@ public sealed class ThresholdDifferentialAttention
     /// has grown, and never synchronizes.
     /// </summary>
     /// <param name="inputs">Tensors to read.</param>
-    /// <param name="into">Tensors to write; they must not share memory with the inputs. Elements between strided rows stay as they are.</param>
+    /// <param name="into">
+    /// Tensors to write; they must not share memory with the inputs. Elements between strided rows stay as they are.
+    /// </param>
     /// <param name="stream">CUDA only: where to enqueue; the legacy default stream when absent.</param>
     /// <param name="workspace">CUDA only: scratch memory to reuse; without it a needed one is allocated and freed, which waits.</param>
     /// <exception cref="ArgumentException">
@@ -161,9 +163,9 @@ public sealed class ThresholdDifferentialAttention
         ProblemBuilder.CheckView(_device, problem, inputs.Query2, nameof(inputs.Query2), inputs.Key2, nameof(inputs.Key2));
         if (inputs.Query2 is null && _options.Lambda != 0)
         {
-            throw Guard.Tensor(
-                nameof(inputs.Query2),
-                FormattableString.Invariant($"Query2 and Key2 are absent and Lambda is {_options.Lambda}; allowed: absent with Lambda = 0 only."));
+            string message = FormattableString.Invariant(
+                $"Query2 and Key2 are absent and Lambda is {_options.Lambda}; allowed: absent with Lambda = 0 only.");
+            throw Guard.Tensor(nameof(inputs.Query2), message);
         }
 
         ProblemBuilder.CheckEpilogue(_device, problem, _options.Epilogue, inputs.NormGain, inputs.Gate);

@@ -48,7 +48,8 @@ public readonly record struct TensorStrides(long Batch, long Heads, long Rows, l
     /// </summary>
     internal bool Overlaps(TensorShape shape)
     {
-        Span<(long Stride, int Size)> dimensions = [(Batch, shape.Batch), (Heads, shape.Heads), (Rows, shape.Rows), (Channels, shape.Channels)];
+        Span<(long Stride, int Size)> dimensions =
+            [(Batch, shape.Batch), (Heads, shape.Heads), (Rows, shape.Rows), (Channels, shape.Channels)];
         dimensions.Sort();
         long reached = 0;
         foreach ((long stride, int size) in dimensions)

@@ -8,8 +8,10 @@ namespace SieveAttention.Tests.Cpu;
 /// <summary>The float32 path against the float64 reference; tolerances are argued at <see cref="CpuThreshold"/>.</summary>
 internal sealed class ThresholdDifferentialTests
 {
-    private static readonly ThresholdTuning s_dense = new(DenseSurvivors: 0);
-    private static readonly ThresholdTuning s_sparse = new(DenseSurvivors: 2);
+    private static readonly ThresholdTuning s_dense = new(DenseSurvivors: 0, MaxCandidates: 0);
+    private static readonly ThresholdTuning s_sparse = new(DenseSurvivors: 2, MaxCandidates: 0);
+
+    private static readonly ThresholdTuning s_screened = new(DenseSurvivors: 2, MaxCandidates: 64 * 64);
 
     private static IEnumerable<ThresholdCase> Cases()
     {
@@ -73,6 +75,7 @@ internal sealed class ThresholdDifferentialTests
         problem.AssertBackward();
         problem.AssertBackward(tuning: s_dense);
         problem.AssertBackward(tuning: s_sparse);
+        problem.AssertBackward(tuning: s_screened);
     }
 
     [Test]
@@ -123,7 +126,7 @@ internal sealed class ThresholdDifferentialTests
     }
 
     [TestCaseSource(nameof(Cases))]
-    public void Forward_has_the_same_bits_for_any_threads_widths_and_sparsity_rule(ThresholdCase test)
+    public void Forward_has_the_same_bits_for_any_threads_widths_and_tuning(ThresholdCase test)
     {
         CpuThreshold problem = new(test);
         ThresholdDifferentialForward<float> one = problem.Forward(new CpuExecution { Threads = 1 });
@@ -132,6 +135,40 @@ internal sealed class ThresholdDifferentialTests
         AssertSame(problem.Forward(new CpuExecution { Threads = 2, VectorWidth = 4 }), one);
         AssertSame(problem.Forward(tuning: s_dense), one);
         AssertSame(problem.Forward(tuning: s_sparse), one);
+        foreach (int width in new[] { 16, 8, 4 })
+        {
+            AssertSame(problem.Forward(new CpuExecution { VectorWidth = width }, s_screened), one);
+        }
+    }
+
+    /// <summary>
+    /// Rows that bring byte products to the ends of their range: equal, opposite, one channel, few channels, all channels alike, large beside
+    /// small ones. A survivor lost by a bound that is too tight, or by a 16-bit sum that overflows, would change the bits.
+    /// </summary>
+    [Test]
+    public void Screening_changes_no_bit_for_rows_at_the_ends_of_the_byte_range(
+        [Values(1, 2, 3, 4, 5, 16, 48, 64, 80, 200)] int channels, [Values(0.0, 0.5, 1.0, 1.5)] double beta)
+    {
+        ThresholdCase test = new("structured")
+        {
+            QueryHeads = 1, KeyHeads = 1, Queries = 130, Keys = 130, HeadDim = channels, ValueDim = 8,
+            Options = new() { Beta = beta, Lambda = 0.5, Mask = AttentionMask.Full },
+        };
+        CpuThreshold problem = new(test);
+        foreach (HostArray<float> rows in new[] { problem.Query1, problem.Query2!, problem.Key1, problem.Key2! })
+        {
+            Random random = new(channels);
+            for (int row = 0; row < 130; row++)
+            {
+                Structure(rows.Row(0, 0, row), row % 8, random);
+            }
+        }
+
+        ThresholdDifferentialForward<float> all = problem.Forward(tuning: s_sparse);
+        foreach (int width in new[] { 16, 8, 4 })
+        {
+            AssertSame(problem.Forward(new CpuExecution { VectorWidth = width }, s_screened), all);
+        }
     }
 
     [Test]
@@ -264,6 +301,51 @@ internal sealed class ThresholdDifferentialTests
         CpuExecution execution = new() { Cancellation = source.Token, Progress = _ => source.Cancel() };
         Assert.That(() => problem.Forward(execution), Throws.InstanceOf<OperationCanceledException>());
         Assert.That(() => problem.Backward(execution), Throws.InstanceOf<OperationCanceledException>());
+    }
+
+    private static void Structure(Span<float> row, int kind, Random random)
+    {
+        switch (kind)
+        {
+            case 0:
+                row.Fill(1);
+                break;
+            case 1:
+                row.Fill(-1);
+                break;
+            case 2:
+                row.Clear();
+                row[0] = 1;
+                break;
+            case 3:
+                row.Clear();
+                row[^1] = -3;
+                break;
+            case 4:
+                for (int c = 0; c < row.Length; c++)
+                {
+                    row[c] = c % 4 < 2 ? 1 : 0;
+                }
+
+                break;
+            case 5:
+                for (int c = 0; c < row.Length; c++)
+                {
+                    row[c] = c % 4 < 2 ? 1e-3f : -1;
+                }
+
+                break;
+            case 6:
+                for (int c = 0; c < row.Length; c++)
+                {
+                    row[c] = random.Next(2) == 0 ? 1 : -1;
+                }
+
+                break;
+            default:
+                row[0] *= 50;
+                break;
+        }
     }
 
     private static ThresholdCase Masked(string name, int queries, int keys, AttentionMask mask) => new(name)

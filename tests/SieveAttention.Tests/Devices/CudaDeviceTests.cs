@@ -156,17 +156,14 @@ internal sealed class CudaDeviceTests : GpuFixture
     [Test]
     public void An_unsupported_head_dim_is_refused_with_the_nearest_supported()
     {
-        Assert.That(
-            Device.Supports(AttentionOperation.ThresholdDifferential, AttentionDirection.Forward, TensorType.BFloat16, 72, 72, out string reason),
-            Is.False);
+        Assert.That(Supports(TensorType.BFloat16, 72, out string reason), Is.False);
         Assert.That(reason, Does.Contain("head_dim 72").And.Contain("nearest supported").And.Contain("64"));
-        Assert.That(
-            Device.Supports(AttentionOperation.ThresholdDifferential, AttentionDirection.Forward, TensorType.BFloat16, 64, 64, out reason),
-            reason);
-        Assert.That(
-            Device.Supports(AttentionOperation.ThresholdDifferential, AttentionDirection.Forward, TensorType.Float64, 64, 64, out reason),
-            Is.False);
+        Assert.That(Supports(TensorType.BFloat16, 64, out reason), reason);
+        Assert.That(Supports(TensorType.Float64, 64, out reason), Is.False);
         Assert.That(reason, Does.Contain("Float64"));
+
+        bool Supports(TensorType type, int headDim, out string reason) => Device.Supports(
+            AttentionOperation.ThresholdDifferential, AttentionDirection.Forward, type, headDim, headDim, out reason);
     }
 
     private static void FillBytes(AttentionTensor tensor)

@@ -49,7 +49,8 @@ internal sealed class NativeStatusTests
     {
         Assert.Multiple(() =>
         {
-            Assert.That(Enum.GetValues<AttentionOperation>().Select(o => (int)o), Is.EqualTo(Enum.GetValues<SieveOperation>().Select(o => (int)o)));
+            Assert.That(
+                Enum.GetValues<AttentionOperation>().Select(o => (int)o), Is.EqualTo(Enum.GetValues<SieveOperation>().Select(o => (int)o)));
             Assert.That((int)AttentionOperation.ThresholdDifferential, Is.EqualTo((int)SieveOperation.Tda));
             Assert.That((int)AttentionOperation.SparseSparse, Is.EqualTo((int)SieveOperation.Ssa));
             Assert.That(
@@ -66,7 +67,8 @@ internal sealed class NativeStatusTests
         }
 
         // Fails before any device is needed: the argument itself is missing.
-        Assert.That(CallWithoutArgument, Throws.ArgumentException.With.Message.StartsWith("sieve_device_count: ").And.Message.Contains("count"));
+        Assert.That(
+            CallWithoutArgument, Throws.ArgumentException.With.Message.StartsWith("sieve_device_count: ").And.Message.Contains("count"));
 
         static unsafe void CallWithoutArgument() => NativeStatus.Check(SieveNative.DeviceCount(null), "sieve_device_count");
     }

@@ -19,17 +19,17 @@ internal sealed class KernelRuleTests
         Options = new ThresholdDifferentialOptions { Beta = 0.35, Lambda = 0.5 },
     };
 
-    // The long ones would only take time here.
+    // The large ones would only take time here.
     private static IEnumerable<ThresholdCase> Cases =>
-        ThresholdDifferentialKernelCases.All.Where(test => (long)test.Queries * test.Keys <= 240 * 240);
+        ThresholdDifferentialKernelCases.All.Where(test => test.OutputShape.Count * test.Keys <= test.ValueDim * 2 * 240 * 240);
 
     [TestCaseSource(nameof(Cases))]
     public void Float32_arithmetic_with_a_rounded_output_passes(ThresholdCase test)
     {
         test = test with { HeadDim = 64, ValueDim = 64 };
         ThresholdDifferentialInputs inputs = test.Inputs(TensorType.BFloat16);
-        using ThresholdDifferentialResult reference = new ThresholdDifferentialAttention(AttentionDevice.Reference, test.Options).Forward(inputs);
-        using ThresholdDifferentialResult cpu = new ThresholdDifferentialAttention(AttentionDevice.Cpu, test.Options).Forward(inputs);
+        using ThresholdDifferentialResult reference = test.Forward(AttentionDevice.Reference, inputs);
+        using ThresholdDifferentialResult cpu = test.Forward(AttentionDevice.Cpu, inputs);
         double[] output = Array.ConvertAll(Values.Doubles(cpu.Output), value => Values.Round(value, TensorType.BFloat16));
         KernelTolerance.AssertWithin(
             output,
@@ -85,7 +85,7 @@ internal sealed class KernelRuleTests
     public void A_wrong_number_of_survivors_fails()
     {
         ThresholdDifferentialInputs inputs = s_case.Inputs(TensorType.BFloat16);
-        using ThresholdDifferentialResult reference = new ThresholdDifferentialAttention(AttentionDevice.Reference, s_case.Options).Forward(inputs);
+        using ThresholdDifferentialResult reference = s_case.Forward(AttentionDevice.Reference, inputs);
         int[] counts = reference.Survivors1.AsSpan<int>().ToArray();
         int[] wrong = [.. counts];
         wrong[100]++;
@@ -95,7 +95,7 @@ internal sealed class KernelRuleTests
 
     private static double[] Reference(ThresholdCase test, ThresholdDifferentialInputs inputs)
     {
-        using ThresholdDifferentialResult result = new ThresholdDifferentialAttention(AttentionDevice.Reference, test.Options).Forward(inputs);
+        using ThresholdDifferentialResult result = test.Forward(AttentionDevice.Reference, inputs);
         return Values.Doubles(result.Output);
     }
 

@@ -7,7 +7,8 @@ internal static class ThresholdDifferentialKernelCases
 {
     private static readonly int[] s_lengths = [1, 17, 63, 64, 65, 113, 127, 129, 239, 799, 1023, 1024];
 
-    private static readonly (int Queries, int Keys)[] s_unequal = [(1, 239), (113, 203), (239, 1), (799, 3), (3, 799), (130, 1024), (1024, 130)];
+    private static readonly (int Queries, int Keys)[] s_unequal =
+        [(1, 239), (113, 203), (239, 1), (799, 3), (3, 799), (130, 1024), (1024, 130)];
 
     // About one key in ten survives: dense enough that every tile counts, sparse enough that thresholds matter.
     private static readonly ThresholdDifferentialOptions s_options = new() { Beta = 0.35, Lambda = 0.5 };
@@ -51,8 +52,10 @@ internal static class ThresholdDifferentialKernelCases
         With("beta 0", s_options with { Beta = 0 }),
         With("negative beta", s_options with { Beta = -0.2 }),
         With("beta 1: rows without survivors", s_options with { Beta = 1 }),
-        With("huge beta: nothing survives", s_options with { Beta = 1e4 }),
+        With("huge beta: only the row with a single key survives", s_options with { Beta = 1e4 }),
+        With("huge beta and kappa below 1: nothing survives", s_options with { Beta = 1e4, Kappa = 0.5 }),
     ];
 
-    private static ThresholdCase With(string name, ThresholdDifferentialOptions options) => s_middle with { Name = name, Options = options };
+    private static ThresholdCase With(string name, ThresholdDifferentialOptions options) =>
+        s_middle with { Name = name, Options = options };
 }

@@ -23,7 +23,9 @@ internal sealed class ThresholdDifferentialKernelSafetyTests(TensorType type) : 
         using AttentionTensor output = Poisoned(type, new TensorShape(1, 2, queries + 4, HeadDim + 16));
         using AttentionTensor counts = Poisoned(TensorType.Int32, new TensorShape(1, 2, queries + 4, 4));
         using ThresholdDifferentialResult into = new(
-            output.Slice(2, 2, queries).Slice(3, 8, HeadDim), counts.Slice(2, 2, queries).Slice(3, 1, 1), counts.Slice(2, 2, queries).Slice(3, 2, 1));
+            output.Slice(2, 2, queries).Slice(3, 8, HeadDim),
+            counts.Slice(2, 2, queries).Slice(3, 1, 1),
+            counts.Slice(2, 2, queries).Slice(3, 2, 1));
         new ThresholdDifferentialAttention(Device, test.Options).Forward(inputs.Tensors, into);
 
         using AttentionTensor outputs = output.ToHost();
@@ -211,7 +213,7 @@ internal sealed class ThresholdDifferentialKernelSafetyTests(TensorType type) : 
     private HostArray<double> Run(ThresholdCase test, ThresholdDifferentialInputs host)
     {
         using DeviceInputs inputs = new(host, Device);
-        using ThresholdDifferentialResult result = new ThresholdDifferentialAttention(Device, test.Options).Forward(inputs.Tensors);
+        using ThresholdDifferentialResult result = test.Forward(Device, inputs.Tensors);
         using AttentionTensor output = result.Output.ToHost();
         return HostArray<double>.Read(output);
     }

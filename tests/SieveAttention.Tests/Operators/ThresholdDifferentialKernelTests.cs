@@ -20,7 +20,7 @@ internal sealed class ThresholdDifferentialKernelTests(TensorType type, int head
         test = Sized(test);
         ThresholdDifferentialInputs host = test.Inputs(type);
         using DeviceInputs inputs = new(host, Device);
-        using ThresholdDifferentialResult result = new ThresholdDifferentialAttention(Device, test.Options).Forward(inputs.Tensors);
+        using ThresholdDifferentialResult result = test.Forward(Device, inputs.Tensors);
         Assert.That(result.Output.Type, Is.EqualTo(type));
         AssertResult(test, host, result);
     }
@@ -97,7 +97,7 @@ internal sealed class ThresholdDifferentialKernelTests(TensorType type, int head
             Options = real.Options,
         };
         using DeviceInputs inputs = new(host, Device);
-        using ThresholdDifferentialResult result = new ThresholdDifferentialAttention(Device, test.Options).Forward(inputs.Tensors);
+        using ThresholdDifferentialResult result = test.Forward(Device, inputs.Tensors);
         AssertResult(test, host, result);
     }
 
@@ -108,7 +108,7 @@ internal sealed class ThresholdDifferentialKernelTests(TensorType type, int head
         test = test with { Options = test.Options with { Lambda = 1 } };
         ThresholdDifferentialInputs host = test.Inputs(type);
         using DeviceInputs inputs = new(host with { Query2 = host.Query1, Key2 = host.Key1 }, Device);
-        using ThresholdDifferentialResult result = new ThresholdDifferentialAttention(Device, test.Options).Forward(inputs.Tensors);
+        using ThresholdDifferentialResult result = test.Forward(Device, inputs.Tensors);
         Assert.That(Download(result.Output), Has.All.Zero);
         Assert.That(Counts(result.Survivors1).Sum(), Is.GreaterThan(0));
         Assert.That(Counts(result.Survivors2!), Is.EqualTo(Counts(result.Survivors1)));
@@ -140,9 +140,12 @@ internal sealed class ThresholdDifferentialKernelTests(TensorType type, int head
         using DeviceInputs float32 = new(test.Inputs(TensorType.Float32), Device);
         Assert.Multiple(() =>
         {
-            Assert.That(() => attention.Forward(host), Throws.ArgumentException.With.Message.Contains("Query1 is").And.Message.Contains("To(device)"));
             Assert.That(
-                () => attention.Forward(float32.Tensors), Throws.ArgumentException.With.Message.Contains("Float32; allowed: Float16, BFloat16"));
+                () => attention.Forward(host),
+                Throws.ArgumentException.With.Message.Contains("Query1 is").And.Message.Contains("To(device)"));
+            Assert.That(
+                () => attention.Forward(float32.Tensors),
+                Throws.ArgumentException.With.Message.Contains("Float32; allowed: Float16, BFloat16"));
             Assert.That(
                 () => attention.Forward(inputs.Tensors with { Value = float32.Tensors.Value }),
                 Throws.ArgumentException.With.Message.Contains("Value has elements of type Float32"));
@@ -161,10 +164,10 @@ internal sealed class ThresholdDifferentialKernelTests(TensorType type, int head
 
     private void AssertResult(ThresholdCase test, ThresholdDifferentialInputs host, ThresholdDifferentialResult result)
     {
-        using ThresholdDifferentialResult reference = new ThresholdDifferentialAttention(AttentionDevice.Reference, test.Options).Forward(host);
+        using ThresholdDifferentialResult reference = test.Forward(AttentionDevice.Reference, host);
         double[] expected = Values.Doubles(reference.Output);
-        KernelTolerance.AssertWithin(
-            Download(result.Output), PlainThresholdDifferential.Forward(test, host, type), expected, type, $"{test.Name}, {type}, head_dim {headDim}");
+        double[] plain = PlainThresholdDifferential.Forward(test, host, type);
+        KernelTolerance.AssertWithin(Download(result.Output), plain, expected, type, $"{test.Name}, {type}, head_dim {headDim}");
         SurvivorTolerance.AssertWithin(test, host.Query1, host.Key1, Counts(result.Survivors1), Counts(reference.Survivors1));
         if (host.Query2 is not null)
         {

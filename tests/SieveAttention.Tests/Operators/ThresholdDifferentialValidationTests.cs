@@ -20,10 +20,16 @@ internal sealed class ThresholdDifferentialValidationTests
         Bad(new() { Power = 0.5 }, "Power is 0.5", "at least 1"),
         Bad(new() { Power = double.NaN }, "Power is NaN", "at least 1"),
         Bad(new() { Mask = new AttentionMask { Window = 0 } }, "Window is 0", "1 to"),
-        Bad(new() { Mask = new AttentionMask { QueryOffset = long.MinValue } }, "QueryOffset is -9223372036854775808", "to 4611686018427387904"),
+        Bad(
+            new() { Mask = new AttentionMask { QueryOffset = long.MinValue } },
+            "QueryOffset is -9223372036854775808",
+            "-4611686018427387904 to 4611686018427387904"),
         Bad(new() { Epilogue = new OutputEpilogue { Norm = OutputNorm.Rms } }, "NormEpsilon is absent", "because Norm is Rms"),
         Bad(new() { Epilogue = new OutputEpilogue { Norm = OutputNorm.Rms, NormEpsilon = -1e-6 } }, "NormEpsilon is -1E-06", "at least 0"),
-        Bad(new() { Epilogue = new OutputEpilogue { Norm = OutputNorm.Rms, NormEpsilon = double.NaN } }, "NormEpsilon is NaN", "at least 0"),
+        Bad(
+            new() { Epilogue = new OutputEpilogue { Norm = OutputNorm.Rms, NormEpsilon = double.NaN } },
+            "NormEpsilon is NaN",
+            "at least 0"),
         Bad(new() { Epilogue = new OutputEpilogue { OutputScale = double.NaN } }, "OutputScale is NaN", "finite"),
         Bad(new() { Epilogue = new OutputEpilogue { Norm = (OutputNorm)7 } }, "Norm is 7", "None, Rms"),
     ];
@@ -47,7 +53,8 @@ internal sealed class ThresholdDifferentialValidationTests
         Assert.Multiple(() =>
         {
             AssertRefused(device, inputs with { Key1 = inputs.Key1.Slice(3, 0, 7) }, "Key1", "[1, 2, 5, 7]", "head_dim] = [1, 2, 5, 8]");
-            AssertRefused(device, inputs with { Value = inputs.Value.Slice(2, 0, 4) }, "Value", "[1, 2, 4, 8]", "value_dim] = [1, 2, 5, 8]");
+            AssertRefused(
+                device, inputs with { Value = inputs.Value.Slice(2, 0, 4) }, "Value", "[1, 2, 4, 8]", "value_dim] = [1, 2, 5, 8]");
             AssertRefused(device, inputs with { Value = inputs.Value.Slice(1, 0, 1) }, "Value", "[1, 1, 5, 8]", "[1, 2, 5, 8]");
             AssertRefused(device, inputs with { Query2 = inputs.Query2!.Slice(2, 0, 2) }, "Query2", "[1, 4, 2, 8]", "[1, 4, 3, 8]");
             AssertRefused(device, inputs with { Key2 = inputs.Key2!.Slice(1, 0, 1) }, "Key2", "[1, 1, 5, 8]", "[1, 2, 5, 8]");
@@ -66,7 +73,11 @@ internal sealed class ThresholdDifferentialValidationTests
             AssertRefused(AttentionDevice.Reference, inputs with { Query2 = null }, "Query2", "absent", "both or none");
             AssertRefused(AttentionDevice.Reference, inputs with { Key2 = null }, "Key2", "absent", "both or none");
             AssertRefused(
-                AttentionDevice.Reference, inputs with { Query2 = null, Key2 = null }, "Query2", "Lambda is 0.5", "absent with Lambda = 0 only");
+                AttentionDevice.Reference,
+                inputs with { Query2 = null, Key2 = null },
+                "Query2",
+                "Lambda is 0.5",
+                "absent with Lambda = 0 only");
         });
     }
 
@@ -87,7 +98,8 @@ internal sealed class ThresholdDifferentialValidationTests
     {
         ThresholdDifferentialInputs inputs = s_case.Inputs();
         AttentionTensor integers = AttentionTensor.Allocate(TensorType.Int32, inputs.Query1.Shape);
-        AssertRefused(AttentionDevice.Reference, inputs with { Query1 = integers }, "Query1", "Int32", "Float64, Float32, Float16, BFloat16");
+        AssertRefused(
+            AttentionDevice.Reference, inputs with { Query1 = integers }, "Query1", "Int32", "Float64, Float32, Float16, BFloat16");
     }
 
     [Test]

@@ -35,10 +35,18 @@ internal sealed class ThresholdDifferentialGradientTests
         s_small with { Name = "norm", Options = s_small.Options with { Epilogue = s_norm } },
         s_small with { Name = "norm and gain", Gain = true, Options = s_small.Options with { Epilogue = s_norm } },
         s_small with { Name = "gate", Gate = true, Options = s_small.Options with { Epilogue = new OutputEpilogue { OutputScale = 0.7 } } },
-        s_small with { Name = "norm, gain and gate", Gain = true, Gate = true, ValueDim = 5, Options = s_small.Options with { Epilogue = s_norm } },
+        s_small with
+        {
+            Name = "norm, gain and gate", Gain = true, Gate = true, ValueDim = 5, Options = s_small.Options with { Epilogue = s_norm },
+        },
         s_small with { Name = "not causal", Options = s_small.Options with { Mask = AttentionMask.Full } },
         s_small with { Name = "window", Keys = 9, Options = s_small.Options with { Mask = new AttentionMask { Window = 3 } } },
-        s_small with { Name = "window, not causal", Keys = 9, Options = s_small.Options with { Mask = new AttentionMask { Causal = false, Window = 3 } } },
+        s_small with
+        {
+            Name = "window, not causal",
+            Keys = 9,
+            Options = s_small.Options with { Mask = new AttentionMask { Causal = false, Window = 3 } },
+        },
         s_small with { Name = "negative offset", Options = s_small.Options with { Mask = new AttentionMask { QueryOffset = -2 } } },
         s_small with { Name = "offset", Options = s_small.Options with { Mask = new AttentionMask { QueryOffset = 3 } } },
         s_small with { Name = "negative beta", Options = s_small.Options with { Beta = -0.3 } },
@@ -210,12 +218,13 @@ internal sealed class ThresholdDifferentialGradientTests
                         KeyRange visible = _problem.Visible(i);
                         double tau = Parameters.Beta[h]
                             * ThresholdDifferential.Steepness(visible.Count, Parameters.Kappa, _problem.HeadDim);
+                        int kv = _problem.KeyHead(h);
                         for (int j = visible.First; j < visible.End; j++)
                         {
-                            closest = Math.Min(closest, Math.Abs(Scores.Cosine(Q1.Row(b, h, i), K1.Row(b, _problem.KeyHead(h), j)) - tau));
+                            closest = Math.Min(closest, Math.Abs(Scores.Cosine(Q1.Row(b, h, i), K1.Row(b, kv, j)) - tau));
                             if (Q2 is not null)
                             {
-                                closest = Math.Min(closest, Math.Abs(Scores.Cosine(Q2.Row(b, h, i), K2!.Row(b, _problem.KeyHead(h), j)) - tau));
+                                closest = Math.Min(closest, Math.Abs(Scores.Cosine(Q2.Row(b, h, i), K2!.Row(b, kv, j)) - tau));
                             }
                         }
                     }

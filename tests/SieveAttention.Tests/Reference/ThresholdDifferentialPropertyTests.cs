@@ -281,6 +281,7 @@ internal sealed class ThresholdDifferentialPropertyTests
         HostArray<double> q2 = HostArray<double>.Read(inputs.Query2!);
         HostArray<double> k2 = HostArray<double>.Read(inputs.Key2!);
         HostArray<double> v = HostArray<double>.Read(inputs.Value);
+        HostArray<double>? gates = inputs.Gate is null ? null : HostArray<double>.Read(inputs.Gate);
         ThresholdDifferentialOptions options = test.Options;
         HostArray<double> y = new(test.OutputShape);
         for (int b = 0; b < test.Batch; b++)
@@ -290,7 +291,8 @@ internal sealed class ThresholdDifferentialPropertyTests
                 int kv = h * test.KeyHeads / test.QueryHeads;
                 for (int i = 0; i < test.Queries; i++)
                 {
-                    int[] visible = [.. Enumerable.Range(0, test.Keys).Where(j => Scores.IsVisible(options.Mask, test.Queries, test.Keys, i, j))];
+                    int[] visible =
+                        [.. Enumerable.Range(0, test.Keys).Where(j => Scores.IsVisible(options.Mask, test.Queries, test.Keys, i, j))];
                     double tau = Scores.Threshold(options, visible.Length, test.HeadDim);
                     double[] x = new double[test.ValueDim];
                     foreach (int j in visible)
@@ -308,7 +310,7 @@ internal sealed class ThresholdDifferentialPropertyTests
                     double r = options.Epilogue.Norm == OutputNorm.Rms
                         ? Math.Pow(x.Average(element => element * element) + options.Epilogue.NormEpsilon!.Value, -0.5)
                         : 1;
-                    double gate = inputs.Gate is null ? 1 : 1 / (1 + Math.Exp(-Values.Doubles(inputs.Gate)[(((b * test.QueryHeads) + h) * test.Queries) + i]));
+                    double gate = gates is null ? 1 : 1 / (1 + Math.Exp(-gates.Row(b, h, i)[0]));
                     for (int c = 0; c < x.Length; c++)
                     {
                         double gain = inputs.NormGain is null ? 1 : Values.Doubles(inputs.NormGain)[c];

@@ -11,7 +11,7 @@ internal static class Properties
     public static void ForAllSeeds(Action<int> assertion, int count = 60)
     {
         Replay replay = new(new Rnd(0x51E7EUL, 0x9E3779B97F4A7C15UL), FSharpOption<int>.None);
-        Config config = Config.QuickThrowOnFailure.WithMaxTest(count).WithReplay(FSharpOption<Replay>.Some(replay));
+        Config config = Config.QuickThrowOnFailure.WithMaxTest(count).WithQuietOnSuccess(true).WithReplay(FSharpOption<Replay>.Some(replay));
         Prop.ForAll(Gen.Choose(0, int.MaxValue - 1).ToArbitrary(), assertion).Check(config);
     }
 }

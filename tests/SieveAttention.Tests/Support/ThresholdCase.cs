@@ -76,6 +76,10 @@ internal sealed record ThresholdCase(string Name)
         return Values.Tensor(Values.Normal(random, OutputShape.Count), OutputShape);
     }
 
+    /// <summary>Runs the operator with this case's parameters.</summary>
+    public ThresholdDifferentialResult Forward(AttentionDevice device, ThresholdDifferentialInputs inputs) =>
+        new ThresholdDifferentialAttention(device, Options).Forward(inputs);
+
     /// <summary>A small random case: sizes, masks, parameters and epilogue all vary.</summary>
     public static ThresholdCase Random(int seed)
     {

@@ -32,7 +32,8 @@ internal static class Values
         return tensor;
     }
 
-    public static AttentionTensor Tensor(HostArray<double> array, TensorType type = TensorType.Float64) => Tensor(array.Data, array.Shape, type);
+    public static AttentionTensor Tensor(HostArray<double> array, TensorType type = TensorType.Float64) =>
+        Tensor(array.Data, array.Shape, type);
 
     /// <summary>The elements of a host tensor of any floating-point type, row-major.</summary>
     public static double[] Doubles(AttentionTensor tensor) => HostArray<double>.Read(tensor).Data;

@@ -29,7 +29,8 @@ internal sealed class AttentionTensorTests
     {
         Assert.That(
             () => AttentionTensor.From<float>(new float[119], s_shape),
-            Throws.ArgumentException.With.Message.Contains("119 elements").And.Message.Contains("[2, 3, 4, 5]").And.Message.Contains("needs 120"));
+            Throws.ArgumentException
+                .With.Message.Contains("119 elements").And.Message.Contains("[2, 3, 4, 5]").And.Message.Contains("needs 120"));
     }
 
     [Test]
@@ -129,7 +130,9 @@ internal sealed class AttentionTensorTests
         using AttentionTensor readOnly = AttentionTensor.FromReadOnly<float>(new float[120], s_shape);
         Assert.Multiple(() =>
         {
-            Assert.That(() => tensor.AsMemory<double>(), Throws.InvalidOperationException.With.Message.Contains("Float32").And.Message.Contains("Float64"));
+            Assert.That(
+                () => tensor.AsMemory<double>(),
+                Throws.InvalidOperationException.With.Message.Contains("Float32").And.Message.Contains("Float64"));
             Assert.That(() => strided.AsMemory<float>(), Throws.InvalidOperationException.With.Message.Contains("dense"));
             Assert.That(() => readOnly.AsMemory<float>(), Throws.InvalidOperationException.With.Message.Contains("read-only"));
             Assert.That(readOnly.AsReadOnlyMemory<float>().Length, Is.EqualTo(120));

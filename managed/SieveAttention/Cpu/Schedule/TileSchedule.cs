@@ -69,6 +69,13 @@ internal sealed class TileSchedule(AttentionProblem problem)
         return new KeyRange(first, end);
     }
 
+    /// <summary>Bit c is set iff the query row sees column c of the key tile.</summary>
+    internal ulong VisibleBits(int queryRow, int keyTile)
+    {
+        KeyRange columns = VisibleColumns(queryRow, keyTile);
+        return columns.Count == 0 ? 0 : (ulong.MaxValue >> (64 - columns.Count)) << columns.First;
+    }
+
     /// <summary>Whether every row of the query tile sees every key of a full key tile: no masking is needed.</summary>
     internal bool SeesWholeTile(in QueryTile tile, int keyTile)
     {

@@ -68,7 +68,7 @@ internal sealed class ThresholdBackward(ThresholdCall call, HostArray<float> dou
                 continue;
             }
 
-            scratch.Forward.Find<TLanes, TVector>(call.Schedule, head, tile, keyTile);
+            scratch.Forward.Find<TLanes, TVector>(head, tile, keyTile, complete: true);
             if (finiteRows && head.IsFinite(keyTile))
             {
                 scratch.AddTile<TLanes, TVector>(tile, keyTile, head, sums);

@@ -1,4 +1,5 @@
 using SieveAttention.Cpu.Schedule;
+using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu.Threshold;
 
@@ -34,6 +35,12 @@ internal sealed class ThresholdCall(
 
     /// <summary>d tau / d beta of a query row; tau is beta times this.</summary>
     internal double UnitThreshold(int row) => RowThreshold.Unit(Problem.Visible(row).Count, Kappa, Problem.HeadDim);
+
+    /// <summary>Whether byte products rule out most pairs before scores are computed. The result is the same bits.</summary>
+    internal bool Screens { get; } = tuning.MaxCandidates > 0 && ScreenedKeys.Supports(problem.HeadDim) && LaneChoice.HasByteProducts(execution.VectorWidth);
+
+    /// <summary>Candidates of a tile beyond which all of its scores are computed.</summary>
+    internal int MaxCandidates => tuning.MaxCandidates;
 
     /// <summary>Whether a tile has so many survivors that whole products are cheaper than adding them one by one.</summary>
     internal bool IsDense(int survivors, int rows, int keys) => survivors > tuning.DenseSurvivors * rows * keys;

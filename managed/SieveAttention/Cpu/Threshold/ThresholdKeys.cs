@@ -34,8 +34,8 @@ internal sealed class ThresholdKeys : IDisposable
         for (int head = 0; head < _heads.Length; head++)
         {
             _heads[head] = new ThresholdHead(
-                new UnitKeys(problem.Keys, problem.HeadDim, panelColumns),
-                inputs.TwoViews ? new UnitKeys(problem.Keys, problem.HeadDim, panelColumns) : null,
+                new UnitKeys(problem.Keys, problem.HeadDim, panelColumns, call.Screens),
+                inputs.TwoViews ? new UnitKeys(problem.Keys, problem.HeadDim, panelColumns, call.Screens) : null,
                 new HeadValues(problem.Keys, problem.ValueDim, panelColumns, backward));
         }
 

@@ -13,8 +13,8 @@ internal sealed unsafe class ThresholdTile : IDisposable
 
     internal ThresholdTile(ThresholdCall call)
     {
-        View1 = new ThresholdView(call.Problem.HeadDim);
-        _view2 = call.Inputs.TwoViews ? new ThresholdView(call.Problem.HeadDim) : null;
+        View1 = new ThresholdView(call);
+        _view2 = call.Inputs.TwoViews ? new ThresholdView(call) : null;
         Sum = new PaddedRows(QueryTile.MaxRows, call.Problem.ValueDim);
     }
 
@@ -49,7 +49,7 @@ internal sealed unsafe class ThresholdTile : IDisposable
         float lambda = call.Lambda(tile.Head);
         for (int keyTile = tile.FirstKeyTile; keyTile < tile.EndKeyTile; keyTile++)
         {
-            int survivors = Find<TLanes, TVector>(call.Schedule, head, tile, keyTile);
+            int survivors = Find<TLanes, TVector>(head, tile, keyTile, complete: false);
             if (survivors == 0)
             {
                 continue;
@@ -57,7 +57,7 @@ internal sealed unsafe class ThresholdTile : IDisposable
 
             int firstKey = keyTile * ColumnPanels.TileRows;
             int keys = call.Schedule.KeysInTile(keyTile);
-            bool dense = call.IsDense(survivors, tile.Rows, keys);
+            bool dense = View1.Complete && (head.View2 is null || View2.Complete) && call.IsDense(survivors, tile.Rows, keys);
             if (dense && head.Values.IsFinite(keyTile))
             {
                 AddTile<TLanes, TVector>(tile.Rows, head.Values.Rows, firstKey, keys, call.Power, lambda);
@@ -72,15 +72,19 @@ internal sealed unsafe class ThresholdTile : IDisposable
     }
 
     /// <summary>Finds the pairs of a key tile that contribute, in both views.</summary>
+    /// <param name="head">Keys and values of the tile's head.</param>
+    /// <param name="tile">The query tile.</param>
+    /// <param name="keyTile">The key tile.</param>
+    /// <param name="complete">Whether the scores of all pairs are wanted.</param>
     /// <returns>Their number, those of both views counted twice; 0 means that the tile contributes nothing.</returns>
-    internal int Find<TLanes, TVector>(TileSchedule schedule, ThresholdHead head, in QueryTile tile, int keyTile)
+    internal int Find<TLanes, TVector>(ThresholdHead head, in QueryTile tile, int keyTile, bool complete)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
-        int count = View1.Find<TLanes, TVector>(schedule, tile, head.View1, keyTile, Tau, Survivors1);
+        int count = View1.Find<TLanes, TVector>(tile, head.View1, keyTile, Tau, Survivors1, complete);
         return head.View2 is null
             ? count
-            : count + View2.Find<TLanes, TVector>(schedule, tile, head.View2, keyTile, Tau, Survivors2);
+            : count + View2.Find<TLanes, TVector>(tile, head.View2, keyTile, Tau, Survivors2, complete);
     }
 
     /// <summary>Unit queries, thresholds, empty sums.</summary>

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Tiles;
@@ -6,14 +7,25 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Threshold;
 
 /// <summary>One view of one query tile: its unit rows, its scores against a key tile, and which of them exceed the threshold.</summary>
-internal sealed unsafe class ThresholdView(int channels) : IDisposable
+/// <param name="call">The call.</param>
+internal sealed unsafe class ThresholdView(ThresholdCall call) : IDisposable
 {
-    internal PaddedRows Rows { get; } = new(QueryTile.MaxRows, channels);
+    private readonly int _channels = call.Problem.HeadDim;
+    private readonly PaddedRows _bytes = new(QueryTile.MaxRows, ScreenedKeys.Words(call.Problem.HeadDim));
+    private readonly float[] _inverseSteps = new float[QueryTile.MaxRows];
+    private readonly float[] _errors = new float[QueryTile.MaxRows];
+    private bool _finite;
+    private bool _screenNext;
+
+    internal PaddedRows Rows { get; } = new(QueryTile.MaxRows, call.Problem.HeadDim);
 
     internal float[] InverseNorms { get; } = new float[QueryTile.MaxRows];
 
-    /// <summary>Scores of the latest <see cref="Find"/>; -infinity where masked.</summary>
+    /// <summary>Scores of the latest <see cref="Find"/>: of all pairs, -infinity where masked, or of those that contribute.</summary>
     internal ScoreTile Scores { get; } = new();
+
+    /// <summary>Whether <see cref="Scores"/> holds all pairs.</summary>
+    internal bool Complete { get; private set; }
 
     /// <summary>
     /// Bit c of a row is set iff key c of the tile is visible and its score is not at most tau: the pairs that contribute. They are
@@ -23,37 +35,126 @@ internal sealed unsafe class ThresholdView(int channels) : IDisposable
 
     internal void Load(HostArray<float> queries, in QueryTile tile)
     {
+        _finite = true;
         for (int row = 0; row < tile.Rows; row++)
         {
             InverseNorms[row] = UnitRow.Normalize(queries.Row(tile.Batch, tile.Head, tile.First + row), Rows.Span(row));
             Rows.ClearPadding(row);
+            _finite &= TensorPrimitives.IsFiniteAll<float>(Rows.Span(row));
+        }
+
+        _screenNext = _finite && call.Screens;
+        for (int row = 0; _screenNext && row < tile.Rows; row++)
+        {
+            float step = ScreenedKeys.QueryStep(ByteRow.Measure(Rows.Row(row), Rows.Stride), _channels);
+            _inverseSteps[row] = 1 / step;
+            _errors[row] = ByteRow.Round(Rows.Row(row), Rows.Stride, step, ScreenedKeys.Offset, (sbyte*)_bytes.Row(row)).Error;
         }
     }
 
-    /// <summary>Scores a key tile, marks the pairs that contribute, and adds the survivors of each row to <paramref name="survivors"/>.</summary>
+    /// <summary>
+    /// Marks the pairs of a key tile that contribute, and adds the survivors of each row to <paramref name="survivors"/>. Scores are those of
+    /// one chain of fused steps a pair, whether all are computed or only those of candidates.
+    /// </summary>
     /// <returns>Number of pairs that contribute, of all rows.</returns>
     internal int Find<TLanes, TVector>(
-        TileSchedule schedule, in QueryTile tile, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau, Span<int> survivors)
+        in QueryTile tile, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau, Span<int> survivors, bool complete)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
-        Score<TLanes, TVector>(schedule, tile, keys, keyTile);
+        Complete = complete || !_screenNext || !keys.IsFinite(keyTile);
+        if (!Complete)
+        {
+            int candidates = Screen<TLanes, TVector>(tile, keys.Screen!, keyTile, tau);
+            if (candidates <= call.MaxCandidates)
+            {
+                return candidates == 0 ? 0 : Decide(tile.Rows, keys, keyTile, tau, survivors);
+            }
+
+            Complete = true;
+        }
+
+        TileProduct<TLanes, TVector>.Multiply(
+            Rows.Left(0), keys.Columns.Tile(keyTile), tile.Rows, _channels, call.Schedule.KeysInTile(keyTile), Scores.Data, ScoreTile.Stride,
+            accumulate: false);
+        Scores.Mask(call.Schedule, tile, keyTile);
         int count = Mark<TLanes, TVector>(tile.Rows, tau);
         if (count > 0)
         {
             Count<TLanes, TVector>(tile.Rows, tau, survivors);
         }
 
+        // Neighbouring tiles are alike: screening resumes where it would have left few enough candidates.
+        _screenNext = _finite && call.Screens && count <= call.MaxCandidates;
         return count;
     }
 
-    internal void Score<TLanes, TVector>(TileSchedule schedule, in QueryTile tile, UnitKeys keys, int keyTile)
+    /// <summary>Marks in <see cref="Contributing"/> the pairs that byte products cannot rule out.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private int Screen<TLanes, TVector>(in QueryTile tile, ScreenedKeys keys, int keyTile, ReadOnlySpan<float> tau)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
-        TileProduct<TLanes, TVector>.Multiply(
-            Rows.Left(0), keys.Columns.Tile(keyTile), tile.Rows, channels, schedule.KeysInTile(keyTile), Scores.Data, ScoreTile.Stride, accumulate: false);
-        Scores.Mask(schedule, tile, keyTile);
+        TileProduct<TLanes, TVector>.Multiply<ByteStep<TLanes, TVector>>(
+            _bytes.Left(0), keys.Columns(keyTile), tile.Rows, _bytes.Channels, call.Schedule.KeysInTile(keyTile), Scores.Data, ScoreTile.Stride,
+            accumulate: false);
+        bool whole = call.Schedule.SeesWholeTile(tile, keyTile);
+        float* corrections = keys.Corrections(keyTile);
+        int count = 0;
+        for (int row = 0; row < tile.Rows; row++)
+        {
+            TVector bound = TLanes.Broadcast(keys.Bound(keyTile, tau[row], _inverseSteps[row], _errors[row]));
+            float* sums = Scores.Row(row);
+            ulong bits = 0;
+            for (int c = 0; c < ScoreTile.Stride; c += TLanes.Count)
+            {
+                bits |= TLanes.ByteSumsAbove(TLanes.Load(sums + c), TLanes.Load(corrections + c), bound) << c;
+            }
+
+            bits = whole ? bits : bits & call.Schedule.VisibleBits(tile.First + row, keyTile);
+            Contributing[row] = bits;
+            count += BitOperations.PopCount(bits);
+        }
+
+        return count;
+    }
+
+    /// <summary>Scores the candidates and keeps those above the threshold.</summary>
+    private int Decide(int rows, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau, Span<int> survivors)
+    {
+        int total = 0;
+        for (int row = 0; row < rows; row++)
+        {
+            for (ulong candidates = Contributing[row]; candidates != 0; candidates &= candidates - 1)
+            {
+                int column = BitOperations.TrailingZeroCount(candidates);
+                float score = InOrder(Rows.Row(row), keys.Rows.Row((keyTile * ColumnPanels.TileRows) + column), _channels);
+                Scores.Row(row)[column] = score;
+                if (score <= tau[row])
+                {
+                    Contributing[row] &= ~(1ul << column);
+                }
+            }
+
+            int count = BitOperations.PopCount(Contributing[row]);
+            survivors[row] += count;
+            total += count;
+        }
+
+        return total;
+    }
+
+    /// <summary>The inner product in the order of one lane of a tile product: the same bits.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float InOrder(float* a, float* b, int channels)
+    {
+        float sum = 0;
+        for (int c = 0; c < channels; c++)
+        {
+            sum = MathF.FusedMultiplyAdd(a[c], b[c], sum);
+        }
+
+        return sum;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -101,6 +202,7 @@ internal sealed unsafe class ThresholdView(int channels) : IDisposable
 
     public void Dispose()
     {
+        _bytes.Dispose();
         Rows.Dispose();
         Scores.Dispose();
     }

@@ -8,8 +8,9 @@ internal sealed class UnitKeys : IDisposable
 {
     private readonly bool[] _finite;
 
-    internal UnitKeys(int keys, int channels, int panelColumns)
+    internal UnitKeys(int keys, int channels, int panelColumns, bool screened)
     {
+        Screen = screened ? new ScreenedKeys(keys, channels, panelColumns) : null;
         Rows = new PaddedRows(keys, channels);
         Columns = new ColumnPanels(keys, channels, panelColumns);
         InverseNorms = new float[keys];
@@ -21,6 +22,9 @@ internal sealed class UnitKeys : IDisposable
     internal ColumnPanels Columns { get; }
 
     internal float[] InverseNorms { get; }
+
+    /// <summary>The rows as bytes; null where nothing is screened.</summary>
+    internal ScreenedKeys? Screen { get; }
 
     /// <summary>Whether the unit rows of a tile have neither NaN nor infinity, so that 0 may be multiplied with them.</summary>
     internal bool IsFinite(int tile) => _finite[tile];
@@ -36,6 +40,11 @@ internal sealed class UnitKeys : IDisposable
         }
 
         _finite[tile] = TensorPrimitives.IsFiniteAll<float>(new ReadOnlySpan<float>(Rows.Row(first), rows * Rows.Stride));
+        if (_finite[tile])
+        {
+            Screen?.Fill(tile, Rows, rows);
+        }
+
         Columns.Fill(tile, Rows.Row(first), Rows.Stride, rows);
     }
 
@@ -43,5 +52,6 @@ internal sealed class UnitKeys : IDisposable
     {
         Rows.Dispose();
         Columns.Dispose();
+        Screen?.Dispose();
     }
 }

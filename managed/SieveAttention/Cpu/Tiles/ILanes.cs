@@ -62,6 +62,6 @@ internal unsafe interface ILanes<TVector>
     /// </summary>
     static abstract TVector AddByteProducts(TVector unsignedBytes, TVector signedBytes, TVector sums);
 
-    /// <summary>Adds the corrections to the 16-bit sums modulo 2^16; bit c is set iff both sums of lane c together exceed the bound.</summary>
-    static abstract ulong ByteSumsAbove(TVector sums, TVector corrections, int bound);
+    /// <summary>Adds the corrections to the 16-bit sums modulo 2^16; bit c is set iff both sums of lane c together exceed bound[c].</summary>
+    static abstract ulong ByteSumsAbove(TVector sums, TVector corrections, TVector bound);
 }

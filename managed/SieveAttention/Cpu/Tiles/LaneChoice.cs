@@ -16,6 +16,14 @@ internal static class LaneChoice
     /// <summary>Floats in the widest vector that this machine computes on in hardware: 16, 8 or 4.</summary>
     internal static int Widest => Vector512.IsHardwareAccelerated ? 16 : Vector256.IsHardwareAccelerated ? 8 : 4;
 
+    /// <summary>Whether vectors of a width have byte products, see <see cref="ILanes{TVector}.HasByteProducts"/>.</summary>
+    internal static bool HasByteProducts(int? width = null) => (width ?? Widest) switch
+    {
+        16 => Lanes512.HasByteProducts,
+        8 => Lanes256.HasByteProducts,
+        _ => Lanes128.HasByteProducts,
+    };
+
     /// <summary>Runs work on the widest vectors of this machine, or on vectors of <paramref name="width"/> floats (16, 8 or 4).</summary>
     internal static void Run<TWork>(TWork work, int? width = null)
         where TWork : ILaneWork

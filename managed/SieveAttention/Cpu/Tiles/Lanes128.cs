@@ -76,10 +76,10 @@ internal readonly unsafe struct Lanes128 : ILanes<Vector128<float>>
         (sums.AsInt16() + Ssse3.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong ByteSumsAbove(Vector128<float> sums, Vector128<float> corrections, int bound)
+    public static ulong ByteSumsAbove(Vector128<float> sums, Vector128<float> corrections, Vector128<float> bound)
     {
         Vector128<short> halves = sums.AsInt16() + corrections.AsInt16();
         Vector128<int> whole = Sse2.MultiplyAddAdjacent(halves, Vector128<short>.One);
-        return Vector128.GreaterThan(whole, Vector128.Create(bound)).ExtractMostSignificantBits();
+        return Vector128.GreaterThan(Vector128.ConvertToSingle(whole), bound).ExtractMostSignificantBits();
     }
 }

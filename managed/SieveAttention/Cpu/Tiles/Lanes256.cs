@@ -72,10 +72,10 @@ internal readonly unsafe struct Lanes256 : ILanes<Vector256<float>>
         (sums.AsInt16() + Avx2.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong ByteSumsAbove(Vector256<float> sums, Vector256<float> corrections, int bound)
+    public static ulong ByteSumsAbove(Vector256<float> sums, Vector256<float> corrections, Vector256<float> bound)
     {
         Vector256<short> halves = sums.AsInt16() + corrections.AsInt16();
         Vector256<int> whole = Avx2.MultiplyAddAdjacent(halves, Vector256<short>.One);
-        return Vector256.GreaterThan(whole, Vector256.Create(bound)).ExtractMostSignificantBits();
+        return Vector256.GreaterThan(Vector256.ConvertToSingle(whole), bound).ExtractMostSignificantBits();
     }
 }

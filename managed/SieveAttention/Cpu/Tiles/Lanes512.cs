@@ -72,10 +72,10 @@ internal readonly unsafe struct Lanes512 : ILanes<Vector512<float>>
         (sums.AsInt16() + Avx512BW.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong ByteSumsAbove(Vector512<float> sums, Vector512<float> corrections, int bound)
+    public static ulong ByteSumsAbove(Vector512<float> sums, Vector512<float> corrections, Vector512<float> bound)
     {
         Vector512<short> halves = sums.AsInt16() + corrections.AsInt16();
         Vector512<int> whole = Avx512BW.MultiplyAddAdjacent(halves, Vector512<short>.One);
-        return Vector512.GreaterThan(whole, Vector512.Create(bound)).ExtractMostSignificantBits();
+        return Vector512.GreaterThan(Vector512.ConvertToSingle(whole), bound).ExtractMostSignificantBits();
     }
 }
