@@ -23,7 +23,8 @@ void register_context(const sieve_context *context) {
 }
 
 const sieve_context &checked_context(const sieve_context *context) {
-  if (context == nullptr) throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, "context is NULL; allowed: a context of sieve_context_create");
+  if (context == nullptr)
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, "context is NULL; allowed: a context of sieve_context_create");
   const std::lock_guard<std::mutex> lock(live_mutex);
   if (std::find(live_contexts.begin(), live_contexts.end(), context) == live_contexts.end())
     throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
@@ -79,14 +80,16 @@ int32_t sieve_context_create(const sieve_context_options *options, sieve_context
     made->log_user_data = o.log_user_data;
     made->log_level = o.log_level;
     if (made->capability < 80)
-      throw Failure(SIEVE_STATUS_UNSUPPORTED, format("device %d (%s) has compute capability %d.%d; allowed: 8.0 and newer", o.device, info.name,
-                                                     info.capability_major, info.capability_minor));
+      throw Failure(SIEVE_STATUS_UNSUPPORTED,
+                    format("device %d (%s) has compute capability %d.%d; allowed: 8.0 and newer", o.device, info.name,
+                           info.capability_major, info.capability_minor));
     sieve::runtime::initialize_device(o.device);
     sieve::register_context(made.get());
     *context = made.release();
-    (*context)->log(SIEVE_LOG_INFORMATION, format("CUDA device %d: %s, compute capability %d.%d, %d multiprocessors, driver for CUDA %d.%d",
-                                                  o.device, info.name, info.capability_major, info.capability_minor, info.multiprocessors,
-                                                  info.driver_version / 1000, info.driver_version % 1000 / 10));
+    (*context)->log(SIEVE_LOG_INFORMATION,
+                    format("CUDA device %d: %s, compute capability %d.%d, %d multiprocessors, driver for CUDA %d.%d",
+                           o.device, info.name, info.capability_major, info.capability_minor, info.multiprocessors,
+                           info.driver_version / 1000, info.driver_version % 1000 / 10));
   });
 }
 

@@ -17,7 +17,9 @@ struct Contribution {
   const KernelDescription &(*at)(int index);
 };
 
-const KernelDescription &tda_forward(int index) { return threshold_differential::forward_kernels().first[index].description; }
+const KernelDescription &tda_forward(int index) {
+  return threshold_differential::forward_kernels().first[index].description;
+}
 
 template <typename Visitor>
 void for_each_contribution(Visitor &&visit) {
@@ -45,15 +47,15 @@ const char *dtype_name(int32_t dtype) {
 }
 
 std::string describe(const KernelDescription &k) {
-  return format("%s %s %s %s head_dim %d value_dim %d", operation_name(k.operation), direction_name(k.direction), path_name(k.path),
-                dtype_name(k.dtype), k.head_dim, k.value_dim);
+  return format("%s %s %s %s head_dim %d value_dim %d", operation_name(k.operation), direction_name(k.direction),
+                path_name(k.path), dtype_name(k.dtype), k.head_dim, k.value_dim);
 }
 
 // How far a kernel is from a question; the message names the nearest.
 int distance(const KernelDescription &k, const sieve_support_query &q, int32_t capability) {
-  return (k.operation != q.operation) * 100000 + (k.direction != q.direction) * 50000 + (k.capability > capability) * 20000 +
-         (q.path != SIEVE_PATH_AUTOMATIC && k.path != q.path) * 10000 + (k.dtype != q.dtype) * 5000 + std::abs(k.head_dim - q.head_dim) +
-         std::abs(k.value_dim - q.value_dim);
+  return (k.operation != q.operation) * 100000 + (k.direction != q.direction) * 50000 +
+         (k.capability > capability) * 20000 + (q.path != SIEVE_PATH_AUTOMATIC && k.path != q.path) * 10000 +
+         (k.dtype != q.dtype) * 5000 + std::abs(k.head_dim - q.head_dim) + std::abs(k.value_dim - q.value_dim);
 }
 }  // namespace
 
@@ -80,19 +82,22 @@ int find_kernel(const sieve_support_query &query, int32_t capability) {
   for (int i = 0; i < count; ++i) {
     const int d = distance(kernel_at(i), query, capability);
     // Of several that fit, the one written for the newest capability is the fastest.
-    const bool better = best < 0 || d < best_distance || (d == best_distance && kernel_at(i).capability > kernel_at(best).capability);
+    const bool better =
+        best < 0 || d < best_distance || (d == best_distance && kernel_at(i).capability > kernel_at(best).capability);
     if (better) {
       best = i;
       best_distance = d;
     }
   }
   if (best_distance != 0)
-    throw Failure(SIEVE_STATUS_UNSUPPORTED,
-                  format("no kernel for %s %s, path %s, %s, head_dim %d, value_dim %d on compute capability %d.%d; the nearest supported is %s "
-                         "(compute capability %d.%d and newer)",
-                         operation_name(query.operation), direction_name(query.direction), path_name(query.path), dtype_name(query.dtype),
-                         query.head_dim, query.value_dim, capability / 10, capability % 10, describe(kernel_at(best)).c_str(),
-                         kernel_at(best).capability / 10, kernel_at(best).capability % 10));
+    throw Failure(
+        SIEVE_STATUS_UNSUPPORTED,
+        format("no kernel for %s %s, path %s, %s, head_dim %d, value_dim %d on compute capability %d.%d; the nearest "
+               "supported is %s "
+               "(compute capability %d.%d and newer)",
+               operation_name(query.operation), direction_name(query.direction), path_name(query.path),
+               dtype_name(query.dtype), query.head_dim, query.value_dim, capability / 10, capability % 10,
+               describe(kernel_at(best)).c_str(), kernel_at(best).capability / 10, kernel_at(best).capability % 10));
   return best;
 }
 

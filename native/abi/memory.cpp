@@ -27,7 +27,8 @@ int32_t sieve_memory_free(sieve_context *context, void *memory) {
   });
 }
 
-int32_t sieve_memory_copy(sieve_context *context, void *target, const void *source, uint64_t bytes, int32_t kind, void *stream) {
+int32_t sieve_memory_copy(sieve_context *context, void *target, const void *source, uint64_t bytes, int32_t kind,
+                          void *stream) {
   return guarded(__func__, [&] {
     const DeviceScope scope(checked_context(context).device);
     if (bytes == 0) return;

@@ -1,5 +1,5 @@
-// The CUDA runtime as this library uses it. runtime_cuda.cpp implements it; runtime_none.cpp stands in for it in a build
-// without a CUDA compiler, where every function throws Failure(SIEVE_STATUS_UNAVAILABLE).
+// The CUDA runtime as this library uses it. runtime_cuda.cpp implements it; runtime_none.cpp stands in for it in a
+// build without a CUDA compiler, where every function throws Failure(SIEVE_STATUS_UNAVAILABLE).
 #pragma once
 
 #include <cstdint>

@@ -12,10 +12,11 @@ namespace {
 [[noreturn]] void fail(cudaError_t error, const char *what) {
   // A sticky error would otherwise be reported again by the next, innocent call.
   cudaGetLastError();
-  const sieve_status status = error == cudaErrorMemoryAllocation                                                ? SIEVE_STATUS_OUT_OF_MEMORY
-                              : error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver              ? SIEVE_STATUS_UNAVAILABLE
-                              : error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidKernelImage ? SIEVE_STATUS_UNSUPPORTED
-                                                                                                                : SIEVE_STATUS_DEVICE_ERROR;
+  const sieve_status status =
+      error == cudaErrorMemoryAllocation                                                 ? SIEVE_STATUS_OUT_OF_MEMORY
+      : error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver               ? SIEVE_STATUS_UNAVAILABLE
+      : error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidKernelImage ? SIEVE_STATUS_UNSUPPORTED
+                                                                                         : SIEVE_STATUS_DEVICE_ERROR;
   throw Failure(status, format("%s failed: %s (%s)", what, cudaGetErrorName(error), cudaGetErrorString(error)));
 }
 
@@ -29,27 +30,34 @@ void check_release(cudaError_t error, const char *what) {
   check(error, what);
 }
 
-cudaStream_t as_stream(void *stream) { return static_cast<cudaStream_t>(stream); }
-cudaEvent_t as_event(void *event) { return static_cast<cudaEvent_t>(event); }
+cudaStream_t as_stream(void *stream) {
+  return static_cast<cudaStream_t>(stream);
+}
+cudaEvent_t as_event(void *event) {
+  return static_cast<cudaEvent_t>(event);
+}
 
 }  // namespace
 
 int device_count() {
   int driver = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-    throw Failure(SIEVE_STATUS_UNAVAILABLE,
-                  "no NVIDIA driver was found (libcuda.so.1 could not be loaded); install driver 580 or newer to use the GPU");
+    throw Failure(
+        SIEVE_STATUS_UNAVAILABLE,
+        "no NVIDIA driver was found (libcuda.so.1 could not be loaded); install driver 580 or newer to use the GPU");
   }
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error == cudaErrorInsufficientDriver) {
     cudaGetLastError();
-    throw Failure(SIEVE_STATUS_UNAVAILABLE, format("the NVIDIA driver supports CUDA %d.%d, this build needs %d.%d; install driver 580 or newer",
-                                                   driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10));
+    throw Failure(SIEVE_STATUS_UNAVAILABLE,
+                  format("the NVIDIA driver supports CUDA %d.%d, this build needs %d.%d; install driver 580 or newer",
+                         driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10));
   }
   if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
     cudaGetLastError();
-    throw Failure(SIEVE_STATUS_UNAVAILABLE, "the NVIDIA driver is present, but it reports no CUDA device (is CUDA_VISIBLE_DEVICES set?)");
+    throw Failure(SIEVE_STATUS_UNAVAILABLE,
+                  "the NVIDIA driver is present, but it reports no CUDA device (is CUDA_VISIBLE_DEVICES set?)");
   }
   check(error, "cudaGetDeviceCount");
   return count;
@@ -71,7 +79,9 @@ void describe_device(int device, sieve_device_info *info) {
   info->name[sizeof info->name - 1] = '\0';
 }
 
-void initialize_device(int device) { check(cudaInitDevice(device, 0, 0), "cudaInitDevice"); }
+void initialize_device(int device) {
+  check(cudaInitDevice(device, 0, 0), "cudaInitDevice");
+}
 
 DeviceScope::DeviceScope(int device) : previous_(-1) {
   const cudaError_t error = cudaGetDevice(&previous_);
@@ -92,11 +102,14 @@ DeviceScope::~DeviceScope() {
 
 void *allocate(uint64_t bytes) {
   void *memory = nullptr;
-  check(cudaMalloc(&memory, bytes), format("allocating %llu bytes of device memory", static_cast<unsigned long long>(bytes)).c_str());
+  check(cudaMalloc(&memory, bytes),
+        format("allocating %llu bytes of device memory", static_cast<unsigned long long>(bytes)).c_str());
   return memory;
 }
 
-void release(void *memory) { check_release(cudaFree(memory), "cudaFree"); }
+void release(void *memory) {
+  check_release(cudaFree(memory), "cudaFree");
+}
 
 void copy(void *target, const void *source, uint64_t bytes, sieve_copy_kind kind, void *stream) {
   const cudaMemcpyKind direction = kind == SIEVE_COPY_TO_DEVICE ? cudaMemcpyHostToDevice
@@ -115,9 +128,13 @@ void *create_stream() {
   return stream;
 }
 
-void destroy_stream(void *stream) { check_release(cudaStreamDestroy(as_stream(stream)), "cudaStreamDestroy"); }
+void destroy_stream(void *stream) {
+  check_release(cudaStreamDestroy(as_stream(stream)), "cudaStreamDestroy");
+}
 
-void synchronize_stream(void *stream) { check(cudaStreamSynchronize(as_stream(stream)), "cudaStreamSynchronize"); }
+void synchronize_stream(void *stream) {
+  check(cudaStreamSynchronize(as_stream(stream)), "cudaStreamSynchronize");
+}
 
 void *create_event() {
   cudaEvent_t event = nullptr;
@@ -125,9 +142,13 @@ void *create_event() {
   return event;
 }
 
-void destroy_event(void *event) { check_release(cudaEventDestroy(as_event(event)), "cudaEventDestroy"); }
+void destroy_event(void *event) {
+  check_release(cudaEventDestroy(as_event(event)), "cudaEventDestroy");
+}
 
-void record_event(void *event, void *stream) { check(cudaEventRecord(as_event(event), as_stream(stream)), "cudaEventRecord"); }
+void record_event(void *event, void *stream) {
+  check(cudaEventRecord(as_event(event), as_stream(stream)), "cudaEventRecord");
+}
 
 float elapsed_milliseconds(void *earlier, void *later) {
   check(cudaEventSynchronize(as_event(later)), "cudaEventSynchronize");
@@ -136,6 +157,8 @@ float elapsed_milliseconds(void *earlier, void *later) {
   return milliseconds;
 }
 
-void check_launch(int error, const char *what) { check(static_cast<cudaError_t>(error), what); }
+void check_launch(int error, const char *what) {
+  check(static_cast<cudaError_t>(error), what);
+}
 
 }  // namespace sieve::runtime

@@ -19,27 +19,38 @@ struct ForwardCall {
   uint64_t workspace_bytes;
 };
 
-uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
+uint64_t aligned(uint64_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
 
 void require_no_foreign_fields(const sieve_attention_problem &p) {
-  if (p.scale != 0) throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, format("problem.scale is %g; allowed: 0, tda scores are cosines", static_cast<double>(p.scale)));
+  if (p.scale != 0)
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  format("problem.scale is %g; allowed: 0, tda scores are cosines", static_cast<double>(p.scale)));
   require_range("problem.row_factor", p.row_factor, SIEVE_ROW_FACTOR_NONE, SIEVE_ROW_FACTOR_NONE);
-  if (p.row_first.device != nullptr || p.row_first.value != 0 || p.row_second.device != nullptr || p.row_second.value != 0)
-    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, "problem.row_first or row_second is given; allowed: zero, tda has no row factor");
+  if (p.row_first.device != nullptr || p.row_first.value != 0 || p.row_second.device != nullptr ||
+      p.row_second.value != 0)
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  "problem.row_first or row_second is given; allowed: zero, tda has no row factor");
   require_absent("problem.row_factors", p.row_factors, "tda has no row factor");
-  if (p.alibi_slopes != nullptr) throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, "problem.alibi_slopes is given; allowed: NULL, tda has no distance bias");
+  if (p.alibi_slopes != nullptr)
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  "problem.alibi_slopes is given; allowed: NULL, tda has no distance bias");
 }
 
 Dimensions require_inputs(const sieve_tda_forward_arguments &a) {
   require_tensor("query1", a.query1, {0, 0, 0, 0});
   if (a.query1.dtype != SIEVE_DTYPE_FLOAT16 && a.query1.dtype != SIEVE_DTYPE_BFLOAT16)
-    throw Failure(SIEVE_STATUS_UNSUPPORTED, format("query1.dtype is %s; allowed: float16, bfloat16", dtype_label(a.query1.dtype)));
+    throw Failure(SIEVE_STATUS_UNSUPPORTED,
+                  format("query1.dtype is %s; allowed: float16, bfloat16", dtype_label(a.query1.dtype)));
   const auto dtype = static_cast<sieve_dtype>(a.query1.dtype);
   require_tensor("key1", a.key1, {a.query1.sizes[0], 0, 0, a.query1.sizes[3]});
-  const Dimensions d{a.query1.sizes[0], a.query1.sizes[1], a.key1.sizes[1], a.query1.sizes[2], a.key1.sizes[2], a.query1.sizes[3], a.value.sizes[3]};
+  const Dimensions d{a.query1.sizes[0], a.query1.sizes[1], a.key1.sizes[1], a.query1.sizes[2],
+                     a.key1.sizes[2],   a.query1.sizes[3], a.value.sizes[3]};
   if (d.query_heads % d.key_heads != 0)
-    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, format("key1 has %lld heads; allowed: a divisor of the %lld query heads",
-                                                        static_cast<long long>(d.key_heads), static_cast<long long>(d.query_heads)));
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  format("key1 has %lld heads; allowed: a divisor of the %lld query heads",
+                         static_cast<long long>(d.key_heads), static_cast<long long>(d.query_heads)));
   if (a.query2.data != nullptr || a.key2.data != nullptr) {
     require_tensor("query2", a.query2, {d.batch, d.query_heads, d.queries, d.head_dim});
     require_tensor("key2", a.key2, {d.batch, d.key_heads, d.keys, d.head_dim});
@@ -59,21 +70,23 @@ Dimensions require_inputs(const sieve_tda_forward_arguments &a) {
 
 void require_outputs(const sieve_tda_forward_arguments &a, const Dimensions &d) {
   require_tensor("output", a.output, {d.batch, d.query_heads, d.queries, d.value_dim});
-  if (a.output.dtype != SIEVE_DTYPE_FLOAT32) require_dtype("output", a.output, static_cast<sieve_dtype>(a.query1.dtype));
+  if (a.output.dtype != SIEVE_DTYPE_FLOAT32)
+    require_dtype("output", a.output, static_cast<sieve_dtype>(a.query1.dtype));
   require_vector_access("output", a.output, 16);
   const sieve_tensor *survivors[] = {&a.survivors1, &a.survivors2};
   const char *names[] = {"survivors1", "survivors2"};
   for (int view = 0; view < 2; ++view) {
     if (survivors[view]->data == nullptr) continue;
-    if (view == 1 && a.query2.data == nullptr) require_absent("survivors2", a.survivors2, "a single-view call has no second view");
+    if (view == 1 && a.query2.data == nullptr)
+      require_absent("survivors2", a.survivors2, "a single-view call has no second view");
     require_tensor(names[view], *survivors[view], {d.batch, d.query_heads, d.queries, 1});
     require_dtype(names[view], *survivors[view], SIEVE_DTYPE_INT32);
   }
 }
 
 // Everything that can be wrong is found here; `workspace` may be null when only the size is asked for.
-ForwardCall plan_forward(const sieve_context *context, const sieve_attention_problem *problem, const sieve_tda_forward_arguments *arguments,
-                         void *workspace) {
+ForwardCall plan_forward(const sieve_context *context, const sieve_attention_problem *problem,
+                         const sieve_tda_forward_arguments *arguments, void *workspace) {
   const sieve_context &c = checked_context(context);
   const sieve_attention_problem p = versioned_copy("problem", problem);
   const sieve_tda_forward_arguments a = versioned_copy("arguments", arguments);
@@ -88,17 +101,29 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   plan.lambda = require_scalar("lambda", a.lambda);
   const bool lambda_is_zero = a.lambda.device == nullptr && a.lambda.value == 0;
   if (a.query2.data == nullptr && !lambda_is_zero)
-    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, "query2.data is NULL; allowed: a second view, unless lambda is the value 0");
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  "query2.data is NULL; allowed: a second view, unless lambda is the value 0");
   require_finite("kappa", a.kappa);
-  if (!(a.kappa > 0)) throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, format("kappa is %g; allowed: larger than 0", static_cast<double>(a.kappa)));
+  if (!(a.kappa > 0))
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  format("kappa is %g; allowed: larger than 0", static_cast<double>(a.kappa)));
   require_finite("power", a.power);
-  if (!(a.power >= 1)) throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, format("power is %g; allowed: 1 and larger", static_cast<double>(a.power)));
+  if (!(a.power >= 1))
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  format("power is %g; allowed: 1 and larger", static_cast<double>(a.power)));
 
-  const sieve_support_query query{sizeof(sieve_support_query), SIEVE_OPERATION_TDA,           SIEVE_DIRECTION_FORWARD,           p.path,
-                                  a.query1.dtype,              static_cast<int32_t>(d.head_dim), static_cast<int32_t>(d.value_dim), 0};
+  const sieve_support_query query{sizeof(sieve_support_query),
+                                  SIEVE_OPERATION_TDA,
+                                  SIEVE_DIRECTION_FORWARD,
+                                  p.path,
+                                  a.query1.dtype,
+                                  static_cast<int32_t>(d.head_dim),
+                                  static_cast<int32_t>(d.value_dim),
+                                  0};
   const KernelDescription &chosen = kernel_at(find_kernel(query, c.capability));
   const tda::ForwardKernels kernels = tda::forward_kernels();
-  call.kernel = std::find_if(kernels.first, kernels.first + kernels.count, [&](const tda::ForwardKernel &k) { return &k.description == &chosen; });
+  call.kernel = std::find_if(kernels.first, kernels.first + kernels.count,
+                             [&](const tda::ForwardKernel &k) { return &k.description == &chosen; });
 
   // A second view that neither weighs nor is counted is not computed.
   plan.views = a.query2.data != nullptr && (!lambda_is_zero || a.survivors2.data != nullptr) ? 2 : 1;
@@ -147,24 +172,29 @@ int32_t sieve_tda_forward_workspace(const sieve_context *context, const sieve_at
   });
 }
 
-int32_t sieve_tda_forward(const sieve_context *context, const sieve_attention_problem *problem, const sieve_tda_forward_arguments *arguments,
-                          void *workspace, uint64_t workspace_bytes, void *stream) {
+int32_t sieve_tda_forward(const sieve_context *context, const sieve_attention_problem *problem,
+                          const sieve_tda_forward_arguments *arguments, void *workspace, uint64_t workspace_bytes,
+                          void *stream) {
   return sieve::guarded(__func__, [&] {
     const sieve::ForwardCall call = sieve::plan_forward(context, problem, arguments, workspace);
     sieve::require_pointer("workspace", workspace);
     if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0)
-      throw sieve::Failure(SIEVE_STATUS_INVALID_ARGUMENT, sieve::format("workspace is %p; allowed: an address divisible by 256", workspace));
+      throw sieve::Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                           sieve::format("workspace is %p; allowed: an address divisible by 256", workspace));
     if (workspace_bytes < call.workspace_bytes)
       throw sieve::Failure(SIEVE_STATUS_WORKSPACE_TOO_SMALL,
-                           sieve::format("workspace_bytes is %llu; allowed: at least %llu", static_cast<unsigned long long>(workspace_bytes),
+                           sieve::format("workspace_bytes is %llu; allowed: at least %llu",
+                                         static_cast<unsigned long long>(workspace_bytes),
                                          static_cast<unsigned long long>(call.workspace_bytes)));
     const sieve::runtime::DeviceScope scope(context->device);
     sieve::runtime::check_launch(call.kernel->launch[call.plan.views - 1](call.plan, stream), "launching tda forward");
     if (context->logs(SIEVE_LOG_TRACE))
-      context->log(SIEVE_LOG_TRACE,
-                   sieve::format("tda forward: %d views, batch %d, %d query heads, %d queries, %lld keys, head_dim %d, generic kernel", call.plan.views,
-                                 call.plan.problem.batch, call.plan.problem.query_heads, call.plan.problem.queries,
-                                 static_cast<long long>(call.plan.key_rows), call.kernel->description.head_dim));
+      context->log(
+          SIEVE_LOG_TRACE,
+          sieve::format(
+              "tda forward: %d views, batch %d, %d query heads, %d queries, %lld keys, head_dim %d, generic kernel",
+              call.plan.views, call.plan.problem.batch, call.plan.problem.query_heads, call.plan.problem.queries,
+              static_cast<long long>(call.plan.key_rows), call.kernel->description.head_dim));
   });
 }
 

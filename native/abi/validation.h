@@ -30,8 +30,8 @@ T versioned_copy(const char *name, const T *structure) {
   require_pointer(name, structure);
   constexpr uint32_t kOldest = sizeof(T);  // the size of version 1; stays when fields are appended
   if (structure->struct_size < kOldest || structure->struct_size > sizeof(T))
-    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, format("%s.struct_size is %u; allowed: %u to %zu", name, structure->struct_size, kOldest,
-                                                        sizeof(T)));
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  format("%s.struct_size is %u; allowed: %u to %zu", name, structure->struct_size, kOldest, sizeof(T)));
   T copy{};
   std::memcpy(&copy, structure, structure->struct_size);
   return copy;
@@ -54,8 +54,8 @@ struct Dimensions {
   int64_t batch, query_heads, key_heads, queries, keys, head_dim, value_dim;
 };
 
-// Checks the part that all operators share, except fields that the operator itself allows or refuses, and translates it.
-// Output heads are those of `output_heads` (the gate has one logit for each of their rows).
+// Checks the part that all operators share, except fields that the operator itself allows or refuses, and translates
+// it. Output heads are those of `output_heads` (the gate has one logit for each of their rows).
 ProblemView require_problem(const sieve_attention_problem &problem, const Dimensions &dimensions, int64_t output_heads);
 
 }  // namespace sieve

@@ -17,7 +17,8 @@ __device__ inline float epilogue_factor(const EpilogueView &epilogue, float mean
     factor *= power > 0.0f ? 1.0f / sqrtf(power) : (power == 0.0f ? 0.0f : power);
   }
   if (epilogue.gate != nullptr) {
-    const float logit = epilogue.gate[batch * epilogue.gate_batch_stride + head * epilogue.gate_head_stride + row * epilogue.gate_row_stride];
+    const float logit = epilogue.gate[batch * epilogue.gate_batch_stride + head * epilogue.gate_head_stride +
+                                      row * epilogue.gate_row_stride];
     factor *= 1.0f / (1.0f + expf(-logit));
   }
   return factor;
@@ -25,8 +26,9 @@ __device__ inline float epilogue_factor(const EpilogueView &epilogue, float mean
 
 // Applies the epilogue to the row of 16-row tile m, half (rows g and g + 8) and stores it. `row` counts in the tensor.
 template <typename Element, int kChannels>
-__device__ inline void store_row(const float (&accumulators)[kChannels / 8][4], int half, float unscale, const EpilogueView &epilogue,
-                                 const TensorView &output, OutputType type, int batch, int head, int row, bool inside) {
+__device__ inline void store_row(const float (&accumulators)[kChannels / 8][4], int half, float unscale,
+                                 const EpilogueView &epilogue, const TensorView &output, OutputType type, int batch,
+                                 int head, int row, bool inside) {
   float squares = 0.0f;
 #pragma unroll
   for (int n = 0; n < kChannels / 8; ++n) {

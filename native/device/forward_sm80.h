@@ -1,4 +1,5 @@
-// The generic forward pipeline: compute capability 8.0 and newer, mma.sync and cp.async, one thread block a query block.
+// The generic forward pipeline: compute capability 8.0 and newer, mma.sync and cp.async, one thread block a query
+// block.
 //
 //   queries -> registers
 //   for each key block that the block's rows may see:          two or more stages in shared memory
@@ -10,7 +11,8 @@
 //   epilogue, store
 //
 // Every warp owns 16 kRowTiles query rows and works alone between the barriers, so an empty chunk costs a warp only its
-// scores. What an operator is, is its Policy: Shape (numbers), Arguments (plain data), State (per-thread, in registers) and
+// scores. What an operator is, is its Policy: Shape (numbers), Arguments (plain data), State (per-thread, in registers)
+// and
 //   key_scalars(arguments, ...)      where the kKeyScalars floats of every key lie; they travel with the key blocks
 //   begin_row(arguments, ...)        the kRowScalars floats of a row; they wait in shared memory, registers are scarcer
 //   begin(arguments, head)           the state before the first key
@@ -87,7 +89,8 @@ struct KeyWalk {
   using Shape = typename Policy::Shape;
   using KeyTile = SharedTile<Shape::kKeyBlock, Shape::kHeadDim>;
   using ValueTile = SharedTile<Shape::kKeyBlock, Shape::kValueDim>;
-  static_assert(Shape::kThreads >= Shape::kKeyScalars * Shape::kKeyBlock, "one pass copies all scalars, one float a thread");
+  static_assert(Shape::kThreads >= Shape::kKeyScalars * Shape::kKeyBlock,
+                "one pass copies all scalars, one float a thread");
 
   const uint16_t *key[Shape::kViews];
   const uint16_t *value;
@@ -102,20 +105,23 @@ struct KeyWalk {
     for (int view = 0; view < Shape::kViews; ++view)
       key[view] = KeyTile::template thread_source<Shape::kThreads>(
           static_cast<const uint16_t *>(a.key[view].row(sequence.batch, key_head, row, 2)), a.key[view].row_stride);
-    value = ValueTile::template thread_source<Shape::kThreads>(static_cast<const uint16_t *>(a.value.row(sequence.batch, key_head, row, 2)),
-                                                               a.value.row_stride);
+    value = ValueTile::template thread_source<Shape::kThreads>(
+        static_cast<const uint16_t *>(a.value.row(sequence.batch, key_head, row, 2)), a.value.row_stride);
     const int index = min(static_cast<int>(threadIdx.x) / Shape::kKeyBlock, Shape::kKeyScalars - 1);
-    scalar = Policy::key_scalars(a.policy, a.problem, index, sequence.batch, key_head) + row + static_cast<int>(threadIdx.x) % Shape::kKeyBlock;
+    scalar = Policy::key_scalars(a.policy, a.problem, index, sequence.batch, key_head) + row +
+             static_cast<int>(threadIdx.x) % Shape::kKeyBlock;
   }
 
   // Starts copying the next block into a stage; keys from the sequence's end on become zero.
   __device__ void load_next(ForwardSharedMemory<Shape> &shared, int stage, const ForwardArguments<Policy> &a) {
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
-      KeyTile::template load<Shape::kThreads>(ptx::shared_address(shared.stages[stage].key[view]), key[view], a.key[view].row_stride, remaining);
+      KeyTile::template load<Shape::kThreads>(ptx::shared_address(shared.stages[stage].key[view]), key[view],
+                                              a.key[view].row_stride, remaining);
       key[view] += Shape::kKeyBlock * a.key[view].row_stride;
     }
-    ValueTile::template load<Shape::kThreads>(ptx::shared_address(shared.stages[stage].value), value, a.value.row_stride, remaining);
+    ValueTile::template load<Shape::kThreads>(ptx::shared_address(shared.stages[stage].value), value,
+                                              a.value.row_stride, remaining);
     value += Shape::kKeyBlock * a.value.row_stride;
     if (static_cast<int>(threadIdx.x) < Shape::kKeyScalars * Shape::kKeyBlock)
       ptx::cp_async_4(ptx::shared_address(&shared.key_scalars[stage][0][0] + threadIdx.x), scalar,
@@ -154,7 +160,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
     SharedTile<Shape::kRows, Shape::kHeadDim>::template load<Shape::kThreads>(
         ptx::shared_address(shared.query[view]),
         SharedTile<Shape::kRows, Shape::kHeadDim>::template thread_source<Shape::kThreads>(
-            static_cast<const uint16_t *>(query.row(sequence.batch, place.head, sequence.query_start + static_cast<int64_t>(block_row), 2)),
+            static_cast<const uint16_t *>(
+                query.row(sequence.batch, place.head, sequence.query_start + static_cast<int64_t>(block_row), 2)),
             query.row_stride),
         query.row_stride, sequence.queries - block_row);
   }
@@ -169,7 +176,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   __syncthreads();
 #pragma unroll
   for (int view = 0; view < Shape::kViews; ++view)
-    load_rows<Shape::kRowTiles, Shape::kRows, Shape::kHeadDim>(queries[view], ptx::shared_address(shared.query[view]), warp_row - block_row);
+    load_rows<Shape::kRowTiles, Shape::kRows, Shape::kHeadDim>(queries[view], ptx::shared_address(shared.query[view]),
+                                                               warp_row - block_row);
   __syncthreads();  // the stages reuse the queries' memory
 
   // Ranges of keys are non-decreasing from row to row, so the first and last row bound those between.
@@ -212,9 +220,11 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
       if (!Policy::weigh(state, scores, row_scalars, thread_rows, key_scalars, mask, a)) continue;
       const uint32_t values = ptx::shared_address(shared.stages[stage].value);
       if (mask.active)
-        value_product<Element, true, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(output, scores[0], values, chunk);
+        value_product<Element, true, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(
+            output, scores[0], values, chunk);
       else
-        value_product<Element, false, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(output, scores[0], values, chunk);
+        value_product<Element, false, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(
+            output, scores[0], values, chunk);
     }
     stage = stage == Shape::kStages - 1 ? 0 : stage + 1;
   }
@@ -226,8 +236,9 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = thread_rows.row(m, half);
-      store_row<Element, Shape::kValueDim>(output[m], half, Policy::finish(row_scalars, m, half), a.problem.epilogue, a.output, a.output_type,
-                                           end_sequence.batch, end_place.head, end_sequence.query_start + row, row < end_sequence.queries);
+      store_row<Element, Shape::kValueDim>(output[m], half, Policy::finish(row_scalars, m, half), a.problem.epilogue,
+                                           a.output, a.output_type, end_sequence.batch, end_place.head,
+                                           end_sequence.query_start + row, row < end_sequence.queries);
     }
   }
 }

@@ -27,7 +27,9 @@ struct ScalarView {
   int32_t head_stride = 0;
 
 #ifdef __CUDACC__
-  __device__ float at(int head) const { return device == nullptr ? value : device[static_cast<int64_t>(head) * head_stride]; }
+  __device__ float at(int head) const {
+    return device == nullptr ? value : device[static_cast<int64_t>(head) * head_stride];
+  }
 #endif
 };
 
@@ -51,7 +53,7 @@ constexpr int64_t kMostRows = int64_t{1} << 29;
 struct ProblemView {
   int32_t batch = 0;  // or the number of packed sequences
   int32_t query_heads = 0;
-  int32_t group = 1;  // query heads per key head
+  int32_t group = 1;    // query heads per key head
   int32_t queries = 0;  // rows of the query tensor; with packed sequences the longest sequence
   int32_t keys = 0;     // rows of the key tensor
   int32_t causal = 0;

@@ -6,7 +6,8 @@
 
 namespace sieve {
 
-// Keys [first, end) of one query row; empty where end <= first. Rows are contiguous ranges under every mask of the problem.
+// Keys [first, end) of one query row; empty where end <= first. Rows are contiguous ranges under every mask of the
+// problem.
 struct KeyRange {
   int first;
   int end;
@@ -19,7 +20,7 @@ struct Sequence {
   int key_start;    // first row in the key tensor
   int queries;
   int keys;
-  int offset;       // position of query row 0
+  int offset;  // position of query row 0
 
   __device__ static Sequence at(const ProblemView &problem, int index) {
     Sequence s;
@@ -49,8 +50,8 @@ struct Sequence {
   }
 };
 
-// What this thread block computes: a block of query rows of one head of one sequence. Blocks with most keys (the last rows,
-// under a causal mask) start first, so that short ones fill the end of the launch.
+// What this thread block computes: a block of query rows of one head of one sequence. Blocks with most keys (the last
+// rows, under a causal mask) start first, so that short ones fill the end of the launch.
 struct BlockPlace {
   int query_block;
   int head;
@@ -58,7 +59,8 @@ struct BlockPlace {
 
   __device__ static BlockPlace here(const ProblemView &problem, int query_blocks) {
     const int tile = ptx::ctaid_x();
-    return {query_blocks - 1 - tile % query_blocks, tile / query_blocks % problem.query_heads, tile / query_blocks / problem.query_heads};
+    return {query_blocks - 1 - tile % query_blocks, tile / query_blocks % problem.query_heads,
+            tile / query_blocks / problem.query_heads};
   }
 };
 

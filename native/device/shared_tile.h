@@ -1,7 +1,7 @@
 // Tiles of 16-bit rows in shared memory.
 //
-// Rows are stored one after another; the 16-byte chunk c of row r lies at chunk position c ^ (r % 8). Eight consecutive rows
-// of one chunk column then cover all 32 banks, so both the copies and ldmatrix run without bank conflicts.
+// Rows are stored one after another; the 16-byte chunk c of row r lies at chunk position c ^ (r % 8). Eight consecutive
+// rows of one chunk column then cover all 32 banks, so both the copies and ldmatrix run without bank conflicts.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ struct SharedTile {
     return static_cast<uint32_t>(row * kChannels * 2 + ((chunk ^ (row & 7)) << 4));
   }
 
-  // From the address of chunk 0 or 1 of a row to that of the chunk 2 k further: the swizzle makes it an exclusive or, which
-  // costs one instruction and no register a k. Tiles lie on 128-byte boundaries.
+  // From the address of chunk 0 or 1 of a row to that of the chunk 2 k further: the swizzle makes it an exclusive or,
+  // which costs one instruction and no register a k. Tiles lie on 128-byte boundaries.
   __device__ static constexpr uint32_t step(uint32_t address, int k) {
     return (address ^ (static_cast<uint32_t>(k & 3) << 5)) + static_cast<uint32_t>(k >> 2) * 128;
   }
@@ -44,8 +44,8 @@ struct SharedTile {
 #pragma unroll
     for (int pass = 0; pass < kRows / kRowsPerPass; ++pass) {
       // A copy of no bytes reads nothing, whatever its address.
-      ptx::cp_async_16(target + static_cast<uint32_t>(pass * kRowsPerPass * kChannels * 2), thread_source + pass * kRowsPerPass * row_stride,
-                       first + pass * kRowsPerPass < valid ? 16 : 0);
+      ptx::cp_async_16(target + static_cast<uint32_t>(pass * kRowsPerPass * kChannels * 2),
+                       thread_source + pass * kRowsPerPass * row_stride, first + pass * kRowsPerPass < valid ? 16 : 0);
     }
   }
 };

@@ -9,7 +9,9 @@
 
 namespace sieve {
 
-__device__ inline int lane_index() { return static_cast<int>(threadIdx.x) & 31; }
+__device__ inline int lane_index() {
+  return static_cast<int>(threadIdx.x) & 31;
+}
 
 // A operand: kRowTiles x 16 rows by kChannels, held in registers for the whole key loop.
 template <int kRowTiles, int kChannels>
@@ -34,12 +36,13 @@ __device__ inline void load_rows(RowFragments<kRowTiles, kChannels> &rows, uint3
 
 // scores = rows . keys^T for the keys [first_key, first_key + kKeys) of a tile.
 template <typename Element, int kRowTiles, int kKeys, int kTileRows, int kChannels>
-__device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores, const RowFragments<kRowTiles, kChannels> &rows,
-                                     uint32_t tile, int first_key) {
+__device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores,
+                                     const RowFragments<kRowTiles, kChannels> &rows, uint32_t tile, int first_key) {
   static_assert(kKeys % 16 == 0, "keys are read in pairs of eight");
   using Tile = SharedTile<kTileRows, kChannels>;
   const int lane = lane_index();
-  const uint32_t key_rows = tile + Tile::offset((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1) + static_cast<uint32_t>(first_key * kChannels * 2);
+  const uint32_t key_rows = tile + Tile::offset((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1) +
+                            static_cast<uint32_t>(first_key * kChannels * 2);
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
@@ -61,10 +64,12 @@ __device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores, con
   }
 }
 
-// output += a . values for 16 keys and 16 channels, where a non-finite value must not reach the rows whose weight is zero
-// (0 * NaN is NaN): such values are taken out of the product, and a second product of indicators says whom they reach.
+// output += a . values for 16 keys and 16 channels, where a non-finite value must not reach the rows whose weight is
+// zero (0 * NaN is NaN): such values are taken out of the product, and a second product of indicators says whom they
+// reach.
 template <typename Element, int kRowTiles, int kChannels>
-__device__ inline void contained_product(Accumulators<kRowTiles, kChannels> &output, int n, const uint32_t (&a)[kRowTiles][4], uint32_t (&values)[4]) {
+__device__ inline void contained_product(Accumulators<kRowTiles, kChannels> &output, int n,
+                                         const uint32_t (&a)[kRowTiles][4], uint32_t (&values)[4]) {
   uint32_t bad[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) bad[i] = non_finite<Element>(values[i]);
@@ -90,14 +95,16 @@ __device__ inline void contained_product(Accumulators<kRowTiles, kChannels> &out
   }
 }
 
-// output += weights . values for the keys [first_key, first_key + kKeys) of a tile; weights are rounded to Element here, once.
-// kContained: rows of the warp see different keys, so that a NaN among the values must stay with those that see it.
+// output += weights . values for the keys [first_key, first_key + kKeys) of a tile; weights are rounded to Element
+// here, once. kContained: rows of the warp see different keys, so that a NaN among the values must stay with those that
+// see it.
 template <typename Element, bool kContained, int kRowTiles, int kKeys, int kTileRows, int kChannels>
-__device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output, const Accumulators<kRowTiles, kKeys> &weights,
-                                     uint32_t tile, int first_key) {
+__device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output,
+                                     const Accumulators<kRowTiles, kKeys> &weights, uint32_t tile, int first_key) {
   using Tile = SharedTile<kTileRows, kChannels>;
   const int lane = lane_index();
-  const uint32_t key_rows = tile + Tile::offset(lane & 15, lane >> 4) + static_cast<uint32_t>(first_key * kChannels * 2);
+  const uint32_t key_rows =
+      tile + Tile::offset(lane & 15, lane >> 4) + static_cast<uint32_t>(first_key * kChannels * 2);
 #pragma unroll
   for (int k = 0; k < kKeys / 16; ++k) {
     uint32_t a[kRowTiles][4];  // the accumulator layout of a score tile is the A layout of the next product
@@ -105,7 +112,8 @@ __device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output,
     for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
       for (int half = 0; half < 4; ++half)
-        a[m][half] = ptx::cvt_x2<Element>(weights[m][2 * k + half / 2][2 * (half % 2)], weights[m][2 * k + half / 2][2 * (half % 2) + 1]);
+        a[m][half] = ptx::cvt_x2<Element>(weights[m][2 * k + half / 2][2 * (half % 2)],
+                                          weights[m][2 * k + half / 2][2 * (half % 2) + 1]);
 #pragma unroll
     for (int n = 0; n < kChannels / 16; ++n) {
       uint32_t values[4];  // channels 0-7 of keys 0-7, 8-15; channels 8-15 of keys 0-7, 8-15

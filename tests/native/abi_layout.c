@@ -1,6 +1,6 @@
 /*
- * Prints "structure size alignment" and, indented, "field offset size" for every structure of the interface. A structure or
- * field that is missing here is found by the test of the bindings, which compares both directions.
+ * Prints "structure size alignment" and, indented, "field offset size" for every structure of the interface. A
+ * structure or field that is missing here is found by the test of the bindings, which compares both directions.
  */
 #include <stddef.h>
 #include <stdio.h>

@@ -32,7 +32,11 @@ struct Call {
   }
 
   static sieve_tensor tensor(int64_t heads, int64_t rows, int64_t channels, int32_t dtype = SIEVE_DTYPE_BFLOAT16) {
-    return {reinterpret_cast<void *>(0x1000), {1, heads, rows, channels}, {heads * rows * channels, rows * channels, channels, 1}, dtype, 0};
+    return {reinterpret_cast<void *>(0x1000),
+            {1, heads, rows, channels},
+            {heads * rows * channels, rows * channels, channels, 1},
+            dtype,
+            0};
   }
 
   int32_t workspace(const sieve_context *context, uint64_t *bytes) const {
@@ -51,7 +55,9 @@ void refuses(int line, int32_t status, Change change, Texts... texts) {
   sieve::test::check_failure(call.workspace(&fake_context, &bytes), status, __FILE__, line, texts...);
   sieve::test::check(bytes == 77, "a failing call writes nothing", __FILE__, line);
 }
-#define REFUSES(status, change, ...) refuses(__LINE__, status, [](Call &c) { change; }, __VA_ARGS__)
+#define REFUSES(status, change, ...) \
+  refuses(                           \
+      __LINE__, status, [](Call &c) { change; }, __VA_ARGS__)
 
 void test_refusals() {
   constexpr int32_t kInvalid = SIEVE_STATUS_INVALID_ARGUMENT;
@@ -59,16 +65,19 @@ void test_refusals() {
   REFUSES(kInvalid, c.arguments.struct_size = 4000, "arguments.struct_size is 4000", "allowed");
   REFUSES(kInvalid, c.arguments.query1.data = nullptr, "query1.data is NULL", "allowed");
   REFUSES(kInvalid, c.arguments.query1.sizes[2] = 0, "query1 has shape [1, 4, any, 64]", "allowed");
-  REFUSES(SIEVE_STATUS_UNSUPPORTED, c.arguments.query1.dtype = SIEVE_DTYPE_FLOAT32, "query1.dtype is float32", "allowed: float16, bfloat16");
+  REFUSES(SIEVE_STATUS_UNSUPPORTED, c.arguments.query1.dtype = SIEVE_DTYPE_FLOAT32, "query1.dtype is float32",
+          "allowed: float16, bfloat16");
   REFUSES(kInvalid, c.arguments.key1.sizes[3] = 32, "key1 has shape [1, 2, 130, 32]", "allowed: [1, any, any, 64]");
   REFUSES(kInvalid, c.arguments.key1.dtype = SIEVE_DTYPE_FLOAT16, "key1.dtype is float16", "allowed: bfloat16");
   REFUSES(kInvalid, (c.arguments.key1.sizes[1] = 3), "key1 has 3 heads", "allowed: a divisor of the 4 query heads");
   REFUSES(kInvalid, c.arguments.value.sizes[2] = 129, "value has shape [1, 2, 129, 64]", "allowed: [1, 2, 130, any]");
   REFUSES(kInvalid, c.arguments.query2.sizes[2] = 99, "query2 has shape", "allowed: [1, 4, 100, 64]");
-  REFUSES(kInvalid, (c.arguments.query2.data = nullptr, c.arguments.key2.data = nullptr), "query2.data is NULL", "lambda is the value 0");
+  REFUSES(kInvalid, (c.arguments.query2.data = nullptr, c.arguments.key2.data = nullptr), "query2.data is NULL",
+          "lambda is the value 0");
   REFUSES(kInvalid, c.arguments.value.strides[3] = 2, "value.strides[3] is 2", "allowed: 1");
   REFUSES(kInvalid, c.arguments.value.strides[2] = 65, "value.strides[2] is 65", "allowed: a multiple of 8");
-  REFUSES(kInvalid, c.arguments.query1.data = reinterpret_cast<void *>(0x1008), "query1.data is 0x1008", "divisible by 16");
+  REFUSES(kInvalid, c.arguments.query1.data = reinterpret_cast<void *>(0x1008), "query1.data is 0x1008",
+          "divisible by 16");
   REFUSES(kInvalid, c.arguments.output.sizes[3] = 128, "output has shape", "allowed: [1, 4, 100, 64]");
   REFUSES(kInvalid, c.arguments.output.dtype = SIEVE_DTYPE_FLOAT16, "output.dtype is float16", "allowed: bfloat16");
   REFUSES(kInvalid, c.arguments.survivors1 = Call::tensor(4, 100, 1), "survivors1.dtype is bfloat16", "allowed: int32");
@@ -84,9 +93,11 @@ void test_refusals() {
   REFUSES(kInvalid, c.problem.scale = 1, "problem.scale is 1", "cosines");
   REFUSES(kInvalid, c.problem.row_factor = SIEVE_ROW_FACTOR_SSMAX, "problem.row_factor is 1", "allowed: 0");
   REFUSES(kInvalid, c.problem.norm_eps = 1e-5f, "problem.norm_eps is 1e-05", "allowed: 0 without a norm");
-  REFUSES(kInvalid, (c.problem.norm = SIEVE_NORM_RMS, c.problem.norm_eps = -1), "problem.norm_eps is -1", "allowed: 0 and larger");
+  REFUSES(kInvalid, (c.problem.norm = SIEVE_NORM_RMS, c.problem.norm_eps = -1), "problem.norm_eps is -1",
+          "allowed: 0 and larger");
   REFUSES(kInvalid, c.problem.output_scale = kNaN, "problem.output_scale is nan", "allowed: a finite number");
-  REFUSES(kInvalid, c.problem.gate = Call::tensor(2, 100, 1, SIEVE_DTYPE_FLOAT32), "problem.gate has shape", "allowed: [1, 4, 100, 1]");
+  REFUSES(kInvalid, c.problem.gate = Call::tensor(2, 100, 1, SIEVE_DTYPE_FLOAT32), "problem.gate has shape",
+          "allowed: [1, 4, 100, 1]");
   REFUSES(kInvalid, c.problem.query_starts = reinterpret_cast<int32_t *>(0x100), "key_starts", "both or neither");
   REFUSES(kInvalid, c.problem.sequence_count = 3, "problem.sequence_count is 3", "allowed: 0 to 0");
 }
@@ -94,7 +105,8 @@ void test_refusals() {
 void test_handles() {
   Call call;
   uint64_t bytes = 0;
-  CHECK_FAILURE(call.workspace(nullptr, &bytes), SIEVE_STATUS_INVALID_ARGUMENT, "sieve_tda_forward_workspace", "context is NULL");
+  CHECK_FAILURE(call.workspace(nullptr, &bytes), SIEVE_STATUS_INVALID_ARGUMENT, "sieve_tda_forward_workspace",
+                "context is NULL");
   sieve_context stranger;
   CHECK_FAILURE(call.workspace(&stranger, &bytes), SIEVE_STATUS_INVALID_ARGUMENT, "is not alive");
   CHECK(sieve_context_destroy(nullptr) == SIEVE_STATUS_OK);
@@ -110,7 +122,14 @@ void test_kernels() {
   CHECK(sieve_kernel_count(&count) == SIEVE_STATUS_OK);
   sieve_kernel_info info{};
   CHECK_FAILURE(sieve_kernel_describe(count, &info), SIEVE_STATUS_INVALID_ARGUMENT, "index is");
-  sieve_support_query query{sizeof query, SIEVE_OPERATION_TDA, SIEVE_DIRECTION_FORWARD, SIEVE_PATH_AUTOMATIC, SIEVE_DTYPE_BFLOAT16, 64, 64, 0};
+  sieve_support_query query{sizeof query,
+                            SIEVE_OPERATION_TDA,
+                            SIEVE_DIRECTION_FORWARD,
+                            SIEVE_PATH_AUTOMATIC,
+                            SIEVE_DTYPE_BFLOAT16,
+                            64,
+                            64,
+                            0};
   Call call;
   uint64_t bytes = 0;
   if (count == 0) {
@@ -122,14 +141,16 @@ void test_kernels() {
   CHECK(sieve_kernel_describe(0, &info) == SIEVE_STATUS_OK);
   CHECK(sieve_support(&fake_context, &query) == SIEVE_STATUS_OK);
   query.head_dim = 96;
-  CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "head_dim 96", "nearest supported is tda forward generic bfloat16");
+  CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "head_dim 96",
+                "nearest supported is tda forward generic bfloat16");
   query.head_dim = 64;
   query.direction = SIEVE_DIRECTION_DECODE;
   CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "tda decode", "nearest");
   query.direction = SIEVE_DIRECTION_FORWARD;
   query.path = SIEVE_PATH_HOPPER;
   CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "path hopper", "nearest");
-  REFUSES(SIEVE_STATUS_UNSUPPORTED, (c.arguments.value = Call::tensor(2, 130, 96), c.arguments.output = Call::tensor(4, 100, 96)), "value_dim 96",
+  REFUSES(SIEVE_STATUS_UNSUPPORTED,
+          (c.arguments.value = Call::tensor(2, 130, 96), c.arguments.output = Call::tensor(4, 100, 96)), "value_dim 96",
           "nearest supported");
 
   // Two views: inverse norms of 4 x 100 query rows and 2 x 130 key rows, each rounded up to 256 bytes.
@@ -141,11 +162,13 @@ void test_kernels() {
   call.arguments.survivors2 = Call::tensor(4, 100, 1, SIEVE_DTYPE_INT32);
   CHECK(call.workspace(&fake_context, &bytes) == SIEVE_STATUS_OK);
   CHECK(bytes == 2 * (1792 + 1280));
-  CHECK_FAILURE(sieve_tda_forward(&fake_context, &call.problem, &call.arguments, nullptr, 0, nullptr), SIEVE_STATUS_INVALID_ARGUMENT,
-                "workspace is NULL");
-  CHECK_FAILURE(sieve_tda_forward(&fake_context, &call.problem, &call.arguments, reinterpret_cast<void *>(0x1004), bytes, nullptr),
+  CHECK_FAILURE(sieve_tda_forward(&fake_context, &call.problem, &call.arguments, nullptr, 0, nullptr),
+                SIEVE_STATUS_INVALID_ARGUMENT, "workspace is NULL");
+  CHECK_FAILURE(sieve_tda_forward(&fake_context, &call.problem, &call.arguments, reinterpret_cast<void *>(0x1004),
+                                  bytes, nullptr),
                 SIEVE_STATUS_INVALID_ARGUMENT, "workspace is 0x1004", "divisible by 256");
-  CHECK_FAILURE(sieve_tda_forward(&fake_context, &call.problem, &call.arguments, reinterpret_cast<void *>(0x1000), bytes - 1, nullptr),
+  CHECK_FAILURE(sieve_tda_forward(&fake_context, &call.problem, &call.arguments, reinterpret_cast<void *>(0x1000),
+                                  bytes - 1, nullptr),
                 SIEVE_STATUS_WORKSPACE_TOO_SMALL, "workspace_bytes is 6143", "at least 6144");
 }
 

@@ -1,4 +1,5 @@
-// Each PTX wrapper does what its comment says, and the tile layout round-trips: known tiles through cp.async, ldmatrix, mma.
+// Each PTX wrapper does what its comment says, and the tile layout round-trips: known tiles through cp.async, ldmatrix,
+// mma.
 #include "device/element.h"
 #include "device/warp_product.h"
 #include "tests/native/support/check.h"
@@ -8,7 +9,8 @@ namespace sieve::test {
 
 // scores = q k^T and output = scores v for one warp: 32 x 64 queries, 64 x 64 keys and values, read with `valid` rows.
 template <typename Element>
-__global__ void products(const uint16_t *q, const uint16_t *k, const uint16_t *v, int valid, float *scores, float *output) {
+__global__ void products(const uint16_t *q, const uint16_t *k, const uint16_t *v, int valid, float *scores,
+                         float *output) {
   using Rows = SharedTile<32, 64>;
   using Keys = SharedTile<64, 64>;
   extern __shared__ __align__(1024) uint8_t shared[];
@@ -31,7 +33,8 @@ __global__ void products(const uint16_t *q, const uint16_t *k, const uint16_t *v
     for (int m = 0; m < 2; ++m)
       for (int n = 0; n < 4; ++n)
         for (int e = 0; e < 4; ++e)
-          scores[(m * 16 + lane_index() / 4 + e / 2 * 8) * 64 + first + n * 8 + 2 * (lane_index() & 3) + e % 2] = s[m][n][e];
+          scores[(m * 16 + lane_index() / 4 + e / 2 * 8) * 64 + first + n * 8 + 2 * (lane_index() & 3) + e % 2] =
+              s[m][n][e];
   }
   for (int m = 0; m < 2; ++m)
     for (int n = 0; n < 8; ++n)

@@ -1,8 +1,10 @@
-// Threshold differential attention through the C ABI against float64 on the same device: for kernel developers, without .NET.
+// Threshold differential attention through the C ABI against float64 on the same device: for kernel developers, without
+// .NET.
 //
 // Tolerance: two roundings to the element type (the weights before the value product, the output) bound the error of an
-// output element by 2 u max|output| plus what cancels between weights; 4 u is asked for, u = 2^-9 (bf16) or 2^-12 (fp16).
-// A key whose score is within fp32 rounding of the threshold may be counted either way: such rows are few, none usually.
+// output element by 2 u max|output| plus what cancels between weights; 4 u is asked for, u = 2^-9 (bf16) or 2^-12
+// (fp16). A key whose score is within fp32 rounding of the threshold may be counted either way: such rows are few, none
+// usually.
 #include <algorithm>
 
 #include "tests/native/support/check.h"
@@ -24,13 +26,21 @@ struct Buffers {
   DeviceArray<int> survivors1, survivors2;
 
   explicit Buffers(const NaiveProblem &p)
-      : q1(count(p, p.query_heads, p.queries)), k1(count(p, p.key_heads, p.keys)), q2(q1.count()), k2(k1.count()), v(k1.count()),
-        out(2 * q1.count() + 2 * kGuard), survivors1(q1.count() / static_cast<size_t>(p.dim)), survivors2(survivors1.count()) {
+      : q1(count(p, p.query_heads, p.queries)),
+        k1(count(p, p.key_heads, p.keys)),
+        q2(q1.count()),
+        k2(k1.count()),
+        v(k1.count()),
+        out(2 * q1.count() + 2 * kGuard),
+        survivors1(q1.count() / static_cast<size_t>(p.dim)),
+        survivors2(survivors1.count()) {
     uint32_t seed = 1;
-    for (DeviceArray<uint16_t> *array : {&q1, &k1, &q2, &k2, &v}) array->write(random_elements(array->count(), p.dtype, seed++));
+    for (DeviceArray<uint16_t> *array : {&q1, &k1, &q2, &k2, &v})
+      array->write(random_elements(array->count(), p.dtype, seed++));
   }
   static size_t count(const NaiveProblem &p, int heads, int rows) {
-    return static_cast<size_t>(p.batch) * static_cast<size_t>(heads) * static_cast<size_t>(rows) * static_cast<size_t>(p.dim);
+    return static_cast<size_t>(p.batch) * static_cast<size_t>(heads) * static_cast<size_t>(rows) *
+           static_cast<size_t>(p.dim);
   }
   void *output() const { return out.data() + kGuard; }
 };
@@ -83,8 +93,8 @@ void test(const Case &c) {
 
   DeviceArray<double> reference(b.q1.count());
   DeviceArray<int> r1(s1.size()), r2(s2.size());
-  naive_forward(p, b.q1.data(), b.k1.data(), b.q2.data(), b.k2.data(), b.v.data(), nullptr, nullptr, reference.data(), r1.data(), r2.data(), 0,
-                p.queries);
+  naive_forward(p, b.q1.data(), b.k1.data(), b.q2.data(), b.k2.data(), b.v.data(), nullptr, nullptr, reference.data(),
+                r1.data(), r2.data(), 0, p.queries);
   const std::vector<double> expected = reference.read();
   const std::vector<int> e1 = r1.read(), e2 = r2.read();
   double largest = 0, error = 0;
@@ -96,9 +106,11 @@ void test(const Case &c) {
     largest = std::max(largest, std::fabs(expected[i]));
   }
   size_t moved = 0;
-  for (size_t i = 0; i < s1.size(); ++i) moved += static_cast<size_t>(std::abs(s1[i] - e1[i]) + std::abs(s2[i] - e2[i]));
+  for (size_t i = 0; i < s1.size(); ++i)
+    moved += static_cast<size_t>(std::abs(s1[i] - e1[i]) + std::abs(s2[i] - e2[i]));
   const double tolerance = 4 * (p.dtype == SIEVE_DTYPE_BFLOAT16 ? 1.0 / 512 : 1.0 / 4096) * largest;
-  std::printf("%-44s max|out| %.3e  error %.3e  allowed %.3e  survivors moved %zu\n", c.name, largest, error, tolerance, moved);
+  std::printf("%-44s max|out| %.3e  error %.3e  allowed %.3e  survivors moved %zu\n", c.name, largest, error, tolerance,
+              moved);
   CHECK(error <= tolerance);
   CHECK(moved <= s1.size() / 1000);
   for (size_t i = 0; i < Buffers::kGuard; ++i) CHECK(bits[i] == 0xff && bits[bits.size() - 1 - i] == 0xff);
@@ -117,8 +129,10 @@ int main() {
   }
   constexpr int32_t kBf16 = SIEVE_DTYPE_BFLOAT16, kFp16 = SIEVE_DTYPE_FLOAT16;
   const Case cases[] = {
-      {"bf16 D64 causal, grouped heads, 300 x 417", {2, 4, 2, 300, 417, 64, true, 117, 0, 0.5, 1, 0.3, 2, false, 0, 1, kBf16}},
-      {"bf16 D64 window 37, beta < 0, cubic, norm", {1, 4, 4, 200, 200, 64, true, 0, 37, -0.2, 2, 0.7, 3, true, 1e-5, 0.5, kBf16}},
+      {"bf16 D64 causal, grouped heads, 300 x 417",
+       {2, 4, 2, 300, 417, 64, true, 117, 0, 0.5, 1, 0.3, 2, false, 0, 1, kBf16}},
+      {"bf16 D64 window 37, beta < 0, cubic, norm",
+       {1, 4, 4, 200, 200, 64, true, 0, 37, -0.2, 2, 0.7, 3, true, 1e-5, 0.5, kBf16}},
       {"bf16 D64 one row, power 2.5", {1, 2, 1, 1, 1000, 64, true, 999, 0, 0.8, 1, 0.5, 2.5, false, 0, 1, kBf16}},
       {"bf16 D64 one key", {1, 2, 1, 100, 1, 64, false, 0, 0, 0.8, 1, 0.5, 1, false, 0, 1, kBf16}},
       {"bf16 D64 not causal, window", {1, 2, 2, 129, 257, 64, false, 64, 50, 0.3, 1, -1.5, 2, false, 0, 1, kBf16}},
@@ -126,8 +140,10 @@ int main() {
       {"bf16 D128 causal, grouped heads", {2, 4, 2, 300, 417, 128, true, 117, 0, 0.5, 1, 0.3, 2, false, 0, 1, kBf16}},
       {"fp16 D128 not causal, linear", {2, 4, 2, 300, 417, 128, false, -5, 0, 0.5, 1, 0.3, 1, false, 0, 1, kFp16}},
       {"fp16 D64 offset -100, cubic", {1, 2, 1, 500, 500, 64, true, -100, 0, 0.9, 1, 0.3, 3, false, 0, 1, kFp16}},
-      {"fp16 D64 beta -2: weights far above 1", {1, 2, 1, 130, 130, 64, true, 0, 0, -2, 1, 4, 3, false, 0, 1e-3, kFp16}},
-      {"fp16 D64 huge beta: nothing survives", {1, 2, 1, 130, 130, 64, true, 0, 0, 50, 1, 0.5, 2, true, 1e-6, 1, kFp16}},
+      {"fp16 D64 beta -2: weights far above 1",
+       {1, 2, 1, 130, 130, 64, true, 0, 0, -2, 1, 4, 3, false, 0, 1e-3, kFp16}},
+      {"fp16 D64 huge beta: nothing survives",
+       {1, 2, 1, 130, 130, 64, true, 0, 0, 50, 1, 0.5, 2, true, 1e-6, 1, kFp16}},
       {"bf16 D64 1024 rows", {1, 4, 1, 1024, 1024, 64, true, 0, 0, 0.9, 1, 0.3, 2, true, 1e-6, 1, kBf16}},
   };
   for (const Case &c : cases) test(c);

@@ -43,7 +43,7 @@ internal static class Softmax
             where TVector : struct
         {
             using PackedHeads heads = new(problem, _schedule, execution, k, v, MicroKernel<TLanes, TVector>.MaxColumns);
-            Workers.Run(execution, _schedule.Count, () => new SoftmaxTile(problem), (task, scratch) =>
+            Workers.Run(execution, _schedule.Count, arena => new SoftmaxTile(problem, arena), (task, scratch) =>
             {
                 QueryTile tile = _schedule[task];
                 scratch.Begin(q, tile, scale);

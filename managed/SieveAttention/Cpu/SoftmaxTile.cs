@@ -9,16 +9,16 @@ namespace SieveAttention.Cpu;
 /// Scratch of one thread for one query tile of softmax: for each row the largest score so far m, the sum of weights l and the sum of weighted
 /// values, both relative to exp(m). When a key tile raises m, both sums are multiplied by exp(old m - new m).
 /// </summary>
-internal sealed unsafe class SoftmaxTile(AttentionProblem problem) : IDisposable
+internal sealed unsafe class SoftmaxTile(AttentionProblem problem, FloatArena arena)
 {
-    private readonly PaddedRows _queries = new(QueryTile.MaxRows, problem.HeadDim);
-    private readonly ScoreTile _scores = new();
-    private readonly WeightList _list = new();
+    private readonly PaddedRows _queries = new(arena, QueryTile.MaxRows, problem.HeadDim);
+    private readonly ScoreTile _scores = new(arena);
+    private readonly WeightList _list = new(arena);
     private readonly float[] _largest = new float[QueryTile.MaxRows];
     private readonly float[] _total = new float[QueryTile.MaxRows];
 
     /// <summary>Sum of weighted values of each row.</summary>
-    internal PaddedRows Sum { get; } = new(QueryTile.MaxRows, problem.ValueDim);
+    internal PaddedRows Sum { get; } = new(arena, QueryTile.MaxRows, problem.ValueDim);
 
     /// <summary>Starts a query tile; the scale is folded into the queries.</summary>
     internal void Begin(HostArray<float> q, in QueryTile tile, float scale)
@@ -141,13 +141,5 @@ internal sealed unsafe class SoftmaxTile(AttentionProblem problem) : IDisposable
 
             SparseProduct<TLanes, TVector>.Gather(_list, values.Row(firstKey), values.Stride, values.Channels, Sum.Row(row));
         }
-    }
-
-    public void Dispose()
-    {
-        _queries.Dispose();
-        _scores.Dispose();
-        _list.Dispose();
-        Sum.Dispose();
     }
 }

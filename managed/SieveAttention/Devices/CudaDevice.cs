@@ -11,6 +11,9 @@ public sealed class CudaDevice : AttentionDevice
 {
     private readonly ContextHandle _context;
 
+    // The handle closes only after its last child: tensors and streams may outlive this object, new work may not.
+    private volatile bool _disposed;
+
     private CudaDevice(int ordinal, CudaDeviceInfo info, ContextHandle context) : base(AttentionDeviceKind.Cuda, $"cuda:{ordinal}")
     {
         Ordinal = ordinal;
@@ -32,7 +35,7 @@ public sealed class CudaDevice : AttentionDevice
     {
         get
         {
-            ObjectDisposedException.ThrowIf(_context.IsClosed, this);
+            ObjectDisposedException.ThrowIf(_disposed, this);
             return _context;
         }
     }
@@ -144,6 +147,7 @@ public sealed class CudaDevice : AttentionDevice
 
     private protected override void Dispose(bool disposing)
     {
+        _disposed = true;
         _context.Dispose();
         base.Dispose(disposing);
     }

@@ -16,7 +16,9 @@ __device__ inline void cp_async_4(uint32_t target, const void *source, int bytes
 }
 
 // cp.async.commit_group: closes the group of this thread's copies since the last commit.
-__device__ inline void cp_async_commit_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ inline void cp_async_commit_group() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 
 // cp.async.wait_group: waits until at most kPending of this thread's groups are unfinished.
 template <int kPending>

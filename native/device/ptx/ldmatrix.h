@@ -5,7 +5,8 @@
 
 namespace sieve::ptx {
 
-// ldmatrix.x4: lane l gives the address of row l % 8 of matrix l / 8; every lane receives row l / 4, columns 2 (l % 4) + {0, 1}.
+// ldmatrix.x4: lane l gives the address of row l % 8 of matrix l / 8; every lane receives row l / 4, columns 2 (l % 4)
+// + {0, 1}.
 __device__ inline void ldmatrix_x4(uint32_t (&d)[4], uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])

@@ -29,8 +29,8 @@ __device__ inline float lg2_approx(float a) {
   return d;
 }
 
-// mov.b32 that the compiler may not move: what is computed from the copy is computed where it is used, not kept in registers
-// over a loop that rarely needs it.
+// mov.b32 that the compiler may not move: what is computed from the copy is computed where it is used, not kept in
+// registers over a loop that rarely needs it.
 __device__ inline int mov_here(int a) {
   int d;
   asm volatile("mov.b32 %0, %1;" : "=r"(d) : "r"(a));

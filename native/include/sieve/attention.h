@@ -4,17 +4,20 @@
  * Rules that hold for every function
  *  - The return value is a sieve_status (0 = success) unless the comment says otherwise. On failure the calling
  *    thread's sieve_last_message() names the argument, the value received and the values allowed.
- *  - Arguments are checked in the order in which they are declared; the first failure is reported and nothing is written.
+ *  - Arguments are checked in the order in which they are declared; the first failure is reported and nothing is
+ * written.
  *  - No function allocates device memory, synchronizes or falls back to another algorithm unless its comment says so.
- *  - Structures that carry parameters begin with struct_size = sizeof(the structure) as the caller compiled it. Fields are
- *    only ever appended; a library accepts the sizes of every older version of its major version, fields that an older
+ *  - Structures that carry parameters begin with struct_size = sizeof(the structure) as the caller compiled it. Fields
+ * are only ever appended; a library accepts the sizes of every older version of its major version, fields that an older
  *    caller does not have read as zero, and zero always means "the behaviour before the field existed".
  *  - Pointers named stream are a cudaStream_t (NULL = the legacy default stream). Work is ordered on that stream only.
- *  - A context may be used from several threads at once. Tensors are the caller's; the library keeps no pointer to them.
+ *  - A context may be used from several threads at once. Tensors are the caller's; the library keeps no pointer to
+ * them.
  *
  * Naming scheme of the operators: sieve_<operator>_<direction>_workspace says how many bytes of device memory the call
- * needs, sieve_<operator>_<direction> enqueues it. <operator> is softmax, tda, diff, diff_v2, ssa, entmax or support_basis,
- * <direction> is forward, backward or decode. docs/abi.md shows how each operator uses the shared structures.
+ * needs, sieve_<operator>_<direction> enqueues it. <operator> is softmax, tda, diff, diff_v2, ssa, entmax or
+ * support_basis, <direction> is forward, backward or decode. docs/abi.md shows how each operator uses the shared
+ * structures.
  *
  * The header is C11 and the only input of the binding generator (bindings/).
  */
@@ -37,7 +40,8 @@
 extern "C" {
 #endif
 
-/* ---------------------------------------------------------------- versions, statuses, messages ---------------------- */
+/* ---------------------------------------------------------------- versions, statuses, messages ----------------------
+ */
 
 /** Version of the binary interface; a caller compares its own value with sieve_abi_version(). */
 typedef enum sieve_abi {
@@ -81,7 +85,8 @@ typedef enum sieve_log_level {
   SIEVE_LOG_NONE = 5
 } sieve_log_level;
 
-/** Receives one UTF-8 message, valid during the call only; runs on the thread that called the library and must not throw. */
+/** Receives one UTF-8 message, valid during the call only; runs on the thread that called the library and must not
+ * throw. */
 typedef void (*sieve_log_callback)(void *user_data, int32_t level, const char *message);
 
 /** Returns SIEVE_ABI_VERSION of the library (not a status). Never fails, never blocks. */
@@ -90,13 +95,16 @@ SIEVE_API uint32_t sieve_abi_version(void);
 /** Returns the constant name of a status such as "SIEVE_STATUS_OK" (static UTF-8 text, not a status). */
 SIEVE_API const char *sieve_status_name(int32_t status);
 
-/** Returns the text of the calling thread's last failed call, valid until its next call (UTF-8, "" when there is none). */
+/** Returns the text of the calling thread's last failed call, valid until its next call (UTF-8, "" when there is none).
+ */
 SIEVE_API const char *sieve_last_message(void);
 
-/** Returns one line about the build: version, CUDA toolkit and machine code inside (static UTF-8 text, not a status). */
+/** Returns one line about the build: version, CUDA toolkit and machine code inside (static UTF-8 text, not a status).
+ */
 SIEVE_API const char *sieve_build_description(void);
 
-/* ---------------------------------------------------------------- devices and contexts ------------------------------ */
+/* ---------------------------------------------------------------- devices and contexts ------------------------------
+ */
 
 /** What a CUDA device is. */
 typedef struct sieve_device_info {
@@ -145,13 +153,15 @@ SIEVE_API int32_t sieve_device_count(int32_t *count);
 /** Describes a device; info->struct_size is set by the caller. */
 SIEVE_API int32_t sieve_device_describe(int32_t device, sieve_device_info *info);
 
-/** Makes a context; the caller destroys it after everything that was made from it. Initializes the driver, hence slow. */
+/** Makes a context; the caller destroys it after everything that was made from it. Initializes the driver, hence slow.
+ */
 SIEVE_API int32_t sieve_context_create(const sieve_context_options *options, sieve_context **context);
 
 /** Destroys a context (NULL is allowed). Callable from any thread, also while the driver shuts down. */
 SIEVE_API int32_t sieve_context_destroy(sieve_context *context);
 
-/* ---------------------------------------------------------------- memory, streams, events --------------------------- */
+/* ---------------------------------------------------------------- memory, streams, events ---------------------------
+ */
 
 /** Direction of a copy. */
 typedef enum sieve_copy_kind {
@@ -170,8 +180,8 @@ SIEVE_API int32_t sieve_memory_allocate(sieve_context *context, uint64_t bytes, 
 SIEVE_API int32_t sieve_memory_free(sieve_context *context, void *memory);
 
 /** Enqueues a copy. With pageable host memory the call returns only after the host memory was read or written. */
-SIEVE_API int32_t sieve_memory_copy(sieve_context *context, void *target, const void *source, uint64_t bytes, int32_t kind,
-                                    void *stream);
+SIEVE_API int32_t sieve_memory_copy(sieve_context *context, void *target, const void *source, uint64_t bytes,
+                                    int32_t kind, void *stream);
 
 /** Enqueues setting every byte to value. */
 SIEVE_API int32_t sieve_memory_fill(sieve_context *context, void *memory, uint8_t value, uint64_t bytes, void *stream);
@@ -197,7 +207,8 @@ SIEVE_API int32_t sieve_event_record(sieve_context *context, void *event, void *
 /** Waits for the later event and writes the device time between both, in milliseconds. */
 SIEVE_API int32_t sieve_event_elapsed(sieve_context *context, void *earlier, void *later, float *milliseconds);
 
-/* ---------------------------------------------------------------- what every attention problem has ------------------ */
+/* ---------------------------------------------------------------- what every attention problem has ------------------
+ */
 
 /** Element type of a tensor. */
 typedef enum sieve_dtype {
@@ -288,9 +299,9 @@ typedef enum sieve_repeatability {
 } sieve_repeatability;
 
 /**
- * A view of device memory: [batch, heads, rows, channels], strides in elements. data = NULL means that an optional tensor
- * is absent. A tensor without channels (one value a row) has sizes[3] = 1. 16-bit tensors need strides[3] = 1, data
- * aligned to 16 bytes and the other strides of dimensions larger than 1 divisible by 8.
+ * A view of device memory: [batch, heads, rows, channels], strides in elements. data = NULL means that an optional
+ * tensor is absent. A tensor without channels (one value a row) has sizes[3] = 1. 16-bit tensors need strides[3] = 1,
+ * data aligned to 16 bytes and the other strides of dimensions larger than 1 divisible by 8.
  */
 typedef struct sieve_tensor {
   /** First element. */
@@ -316,9 +327,9 @@ typedef struct sieve_scalar {
 } sieve_scalar;
 
 /**
- * Masks, sequences, row factors and the epilogue, shared by all operators. A key j is visible to the query row at position
- * p iff j < keys, and j <= p where causal, and j > p - window where window > 0. Fields that have no meaning for an operator
- * must be zero.
+ * Masks, sequences, row factors and the epilogue, shared by all operators. A key j is visible to the query row at
+ * position p iff j < keys, and j <= p where causal, and j > p - window where window > 0. Fields that have no meaning
+ * for an operator must be zero.
  */
 typedef struct sieve_attention_problem {
   /** sizeof(sieve_attention_problem). */
@@ -333,7 +344,8 @@ typedef struct sieve_attention_problem {
   int64_t query_offset;
   /** Number of keys up to and including its own position that a row sees; 0 = no such limit. */
   int64_t window;
-  /** Packed sequences (batch = 1): device memory, sequence_count + 1 ascending first rows of each query sequence; or NULL. */
+  /** Packed sequences (batch = 1): device memory, sequence_count + 1 ascending first rows of each query sequence; or
+   * NULL. */
   const int32_t *query_starts;
   /** The same for keys and values; NULL exactly where query_starts is NULL. */
   const int32_t *key_starts;
@@ -369,7 +381,8 @@ typedef struct sieve_attention_problem {
   sieve_tensor gate;
 } sieve_attention_problem;
 
-/* ---------------------------------------------------------------- which kernels there are --------------------------- */
+/* ---------------------------------------------------------------- which kernels there are ---------------------------
+ */
 
 /** One compiled kernel family member. */
 typedef struct sieve_kernel_info {
@@ -420,13 +433,14 @@ SIEVE_API int32_t sieve_kernel_describe(int32_t index, sieve_kernel_info *info);
 /** SIEVE_STATUS_OK when the device of the context runs it, else SIEVE_STATUS_UNSUPPORTED with what would be. */
 SIEVE_API int32_t sieve_support(const sieve_context *context, const sieve_support_query *query);
 
-/* ---------------------------------------------------------------- threshold differential attention ------------------ */
+/* ---------------------------------------------------------------- threshold differential attention ------------------
+ */
 
 /**
  * Threshold differential attention, forward (arXiv 2601.12145).
  *
- *   s_t = cosine(query_t[i], key_t[j]),   tau_i = beta * sqrt(2 max(ln(n_i / kappa), 0) / head_dim),   n_i = visible keys
- *   output_i = epilogue( sum_j ( (s_1 - tau_i)_+ ^ power  -  lambda (s_2 - tau_i)_+ ^ power ) value_j )
+ *   s_t = cosine(query_t[i], key_t[j]),   tau_i = beta * sqrt(2 max(ln(n_i / kappa), 0) / head_dim),   n_i = visible
+ * keys output_i = epilogue( sum_j ( (s_1 - tau_i)_+ ^ power  -  lambda (s_2 - tau_i)_+ ^ power ) value_j )
  *
  * Query head h uses key and value head h / (query heads / key heads). A row without a visible key or survivor gives 0.
  */
@@ -441,7 +455,8 @@ typedef struct sieve_tda_forward_arguments {
   sieve_tensor key1;
   /** Second view, like query1. May be absent where lambda is the value 0: the single-view operator. */
   sieve_tensor query2;
-  /** Second view, like key1; absent exactly where query2 is. Not read where lambda is the value 0 without survivors2. */
+  /** Second view, like key1; absent exactly where query2 is. Not read where lambda is the value 0 without survivors2.
+   */
   sieve_tensor key2;
   /** [batch, key heads, keys, value_dim], dtype of query1. */
   sieve_tensor value;
@@ -467,8 +482,8 @@ SIEVE_API int32_t sieve_tda_forward_workspace(const sieve_context *context, cons
 
 /** Enqueues threshold differential attention, forward. Bitwise repeatable. */
 SIEVE_API int32_t sieve_tda_forward(const sieve_context *context, const sieve_attention_problem *problem,
-                                    const sieve_tda_forward_arguments *arguments, void *workspace, uint64_t workspace_bytes,
-                                    void *stream);
+                                    const sieve_tda_forward_arguments *arguments, void *workspace,
+                                    uint64_t workspace_bytes, void *stream);
 
 #ifdef __cplusplus
 }

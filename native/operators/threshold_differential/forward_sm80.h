@@ -36,7 +36,9 @@ cudaError_t launch_inverse_norms(const ForwardPlan &plan, cudaStream_t stream) {
 template <class Shape>
 cudaError_t launch_forward_sm80(const ForwardPlan &plan, cudaStream_t stream) {
   using Policy = Weights<Shape>;
-  if (const cudaError_t error = launch_inverse_norms<typename Shape::Element, Shape::kHeadDim>(plan, stream); error != cudaSuccess) return error;
+  if (const cudaError_t error = launch_inverse_norms<typename Shape::Element, Shape::kHeadDim>(plan, stream);
+      error != cudaSuccess)
+    return error;
 
   ForwardArguments<Policy> a{};
   a.problem = plan.problem;
@@ -48,7 +50,10 @@ cudaError_t launch_forward_sm80(const ForwardPlan &plan, cudaStream_t stream) {
   a.policy.lambda = plan.lambda;
   a.policy.kappa = plan.kappa;
   a.policy.power = plan.power;
-  a.policy.power_kind = plan.power == 1.0f ? Power::kOne : plan.power == 2.0f ? Power::kTwo : plan.power == 3.0f ? Power::kThree : Power::kGeneral;
+  a.policy.power_kind = plan.power == 1.0f   ? Power::kOne
+                        : plan.power == 2.0f ? Power::kTwo
+                        : plan.power == 3.0f ? Power::kThree
+                                             : Power::kGeneral;
   a.policy.head_dim = Shape::kHeadDim;
   a.policy.query_rows = plan.query_rows;
   a.policy.key_rows = plan.key_rows;
@@ -61,7 +66,8 @@ cudaError_t launch_forward_sm80(const ForwardPlan &plan, cudaStream_t stream) {
   }
   constexpr size_t kSharedMemory = sizeof(ForwardSharedMemory<Shape>);
   const auto kernel = forward_sm80<Policy>;
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedMemory));
+  if (const cudaError_t error =
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedMemory));
       error != cudaSuccess)
     return error;
   const int64_t blocks = static_cast<int64_t>(a.query_blocks) * plan.problem.query_heads * plan.problem.batch;

@@ -3,12 +3,12 @@
 
 #include "operators/threshold_differential/forward_sm80.h"
 
-#define SIEVE_TDA_FORWARD_SM80(NAME, ELEMENT, HEAD_DIM)                                                       \
-  namespace sieve::threshold_differential {                                                                  \
-  int NAME##_one_view(const ForwardPlan &plan, void *stream) {                                               \
+#define SIEVE_TDA_FORWARD_SM80(NAME, ELEMENT, HEAD_DIM)                                                          \
+  namespace sieve::threshold_differential {                                                                      \
+  int NAME##_one_view(const ForwardPlan &plan, void *stream) {                                                   \
     return launch_forward_sm80<ForwardShapeSm80<ELEMENT, HEAD_DIM, 1>>(plan, static_cast<cudaStream_t>(stream)); \
-  }                                                                                                          \
-  int NAME##_two_views(const ForwardPlan &plan, void *stream) {                                              \
+  }                                                                                                              \
+  int NAME##_two_views(const ForwardPlan &plan, void *stream) {                                                  \
     return launch_forward_sm80<ForwardShapeSm80<ELEMENT, HEAD_DIM, 2>>(plan, static_cast<cudaStream_t>(stream)); \
-  }                                                                                                          \
+  }                                                                                                              \
   }

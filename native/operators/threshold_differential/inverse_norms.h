@@ -37,12 +37,14 @@ __global__ void __launch_bounds__(kInverseNormThreads) inverse_norms(const __gri
   const bool inside = index < a.count[tensor];
   float sum = 0.0f;
   if (inside) {
-    const int64_t row = index % a.rows[tensor], head = index / a.rows[tensor] % a.heads[tensor], batch = index / a.rows[tensor] / a.heads[tensor];
+    const int64_t row = index % a.rows[tensor], head = index / a.rows[tensor] % a.heads[tensor],
+                  batch = index / a.rows[tensor] / a.heads[tensor];
     const TensorView &view = a.tensor[tensor];
-    const uint16_t *source =
-        static_cast<const uint16_t *>(view.data) + batch * view.batch_stride + head * view.head_stride + row * view.row_stride + lane * 8;
+    const uint16_t *source = static_cast<const uint16_t *>(view.data) + batch * view.batch_stride +
+                             head * view.head_stride + row * view.row_stride + lane * 8;
     const uint4 values = *reinterpret_cast<const uint4 *>(source);
-    sum = square_sum<Element>(values.x) + square_sum<Element>(values.y) + square_sum<Element>(values.z) + square_sum<Element>(values.w);
+    sum = square_sum<Element>(values.x) + square_sum<Element>(values.y) + square_sum<Element>(values.z) +
+          square_sum<Element>(values.w);
   }
 #pragma unroll
   for (int step = kLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);

@@ -4,7 +4,7 @@ namespace sieve::threshold_differential {
 
 #if SIEVE_WITH_CUDA
 
-#define SIEVE_DECLARE(NAME)                                     \
+#define SIEVE_DECLARE(NAME)                                   \
   int NAME##_one_view(const ForwardPlan &plan, void *stream); \
   int NAME##_two_views(const ForwardPlan &plan, void *stream);
 SIEVE_DECLARE(forward_sm80_bf16_d64)
@@ -25,11 +25,15 @@ constexpr ForwardKernel kKernels[] = {
 };
 }  // namespace
 
-ForwardKernels forward_kernels() { return {kKernels, static_cast<int>(sizeof(kKernels) / sizeof(kKernels[0]))}; }
+ForwardKernels forward_kernels() {
+  return {kKernels, static_cast<int>(sizeof(kKernels) / sizeof(kKernels[0]))};
+}
 
 #else
 
-ForwardKernels forward_kernels() { return {nullptr, 0}; }
+ForwardKernels forward_kernels() {
+  return {nullptr, 0};
+}
 
 #endif
 

@@ -1,5 +1,5 @@
-// The threshold of a query row. One expression, in one order of operations, for forward, backward and decode: only so do the
-// same keys survive everywhere.
+// The threshold of a query row. One expression, in one order of operations, for forward, backward and decode: only so
+// do the same keys survive everywhere.
 #pragma once
 
 namespace sieve::threshold_differential {

@@ -6,20 +6,20 @@
 namespace sieve::threshold_differential {
 
 struct ForwardTiling {
-  int rows;                       // query rows a thread block
-  int row_tiles;                  // 16-row tiles a warp
-  int key_block;                  // keys a stage
-  int key_chunk;                  // keys scored at once by a warp
+  int rows;       // query rows a thread block
+  int row_tiles;  // 16-row tiles a warp
+  int key_block;  // keys a stage
+  int key_chunk;  // keys scored at once by a warp
   int stages;
   int blocks_per_multiprocessor;  // that the registers must allow
 };
 
-// Generic forward. Registers bound it: the query fragments of all views (views * row_tiles * head_dim / 4 a thread), the
-// output (row_tiles * value_dim / 2) and the scores of a chunk (views * row_tiles * key_chunk / 2) live side by side.
-// Two row tiles a warp halve the shared-memory reads of keys a product; at 128 channels only one fits.
+// Generic forward. Registers bound it: the query fragments of all views (views * row_tiles * head_dim / 4 a thread),
+// the output (row_tiles * value_dim / 2) and the scores of a chunk (views * row_tiles * key_chunk / 2) live side by
+// side. Two row tiles a warp halve the shared-memory reads of keys a product; at 128 channels only one fits.
 constexpr ForwardTiling forward_tiling_sm80(int head_dim, int views) {
   if (head_dim == 64) return {128, 2, 64, views == 2 ? 32 : 64, 2, 2};
-  return {128, 1, 64, 32, 2, 1};
+  return {128, 1, 64, views == 2 ? 32 : 64, 2, 1};
 }
 
 template <typename T, int kDim, int kViewCount, ForwardTiling kTiling = forward_tiling_sm80(kDim, kViewCount)>
@@ -28,8 +28,9 @@ struct ForwardShapeSm80 {
   static constexpr int kHeadDim = kDim;
   static constexpr int kValueDim = kDim;
   static constexpr int kViews = kViewCount;
-  static constexpr int kKeyScalars = kViewCount;      // inverse norms
-  static constexpr int kRowScalars = 1 + kViewCount + kNarrowExponent<T>;  // threshold, inverse norms, scale of fp16 weights
+  static constexpr int kKeyScalars = kViewCount;  // inverse norms
+  static constexpr int kRowScalars =
+      1 + kViewCount + kNarrowExponent<T>;  // threshold, inverse norms, scale of fp16 weights
   static constexpr int kRows = kTiling.rows;
   static constexpr int kRowTiles = kTiling.row_tiles;
   static constexpr int kThreads = kRows / (16 * kRowTiles) * 32;

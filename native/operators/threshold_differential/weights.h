@@ -50,12 +50,14 @@ struct Weights {
   using Rows = RowScalars<Shape::kRows>;
   enum RowScalar { kThreshold = 0, kInverseNorm = 1, kWeightScale = 1 + Shape::kViews };
 
-  __device__ static const float *key_scalars(const Arguments &a, const ProblemView &problem, int view, int batch, int key_head) {
-    return a.key_inverse_norms[view] + (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
+  __device__ static const float *key_scalars(const Arguments &a, const ProblemView &problem, int view, int batch,
+                                             int key_head) {
+    return a.key_inverse_norms[view] +
+           (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
   }
 
-  // Rounding a weight to fp16 would lose small exceedances, so the row is scaled by a power of two that keeps its largest
-  // possible weight, (1 - tau)^p (1 + |lambda|), below 2^14. bf16 has the exponents of fp32 and needs none.
+  // Rounding a weight to fp16 would lose small exceedances, so the row is scaled by a power of two that keeps its
+  // largest possible weight, (1 - tau)^p (1 + |lambda|), below 2^14. bf16 has the exponents of fp32 and needs none.
   __device__ static float weight_scale(const Arguments &a, float threshold, float lambda) {
     const float top = 1.0001f - threshold;
     if (!(top > 0.0f)) return 1.0f;
@@ -64,26 +66,32 @@ struct Weights {
   }
 
   // Runs on one thread for every row of the block.
-  __device__ static void begin_row(const Arguments &a, const ProblemView &problem, const Sequence &sequence, int head, int row,
-                                   float (&scalars)[Shape::kRowScalars]) {
+  __device__ static void begin_row(const Arguments &a, const ProblemView &problem, const Sequence &sequence, int head,
+                                   int row, float (&scalars)[Shape::kRowScalars]) {
     const bool inside = row < sequence.queries;
     const KeyRange range = sequence.visible(problem, row);
     // Rows outside have no survivor whatever their (zero) scores are compared with.
-    scalars[kThreshold] = inside ? threshold(a.beta.at(head), a.kappa, range.end - range.first, a.head_dim) : __int_as_float(0x7f800000);
+    scalars[kThreshold] =
+        inside ? threshold(a.beta.at(head), a.kappa, range.end - range.first, a.head_dim) : __int_as_float(0x7f800000);
     if constexpr (kScaled) scalars[kWeightScale] = weight_scale(a, scalars[kThreshold], a.lambda.at(head));
-    const int64_t index = (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start + row;
+    const int64_t index =
+        (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start + row;
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
       scalars[kInverseNorm + view] = inside ? a.query_inverse_norms[view][index] : 1.0f;
       if (inside && a.survivors[view].data != nullptr)
-        *static_cast<int32_t *>(a.survivors[view].row(sequence.batch, head, sequence.query_start + row, sizeof(int32_t))) = 0;
+        *static_cast<int32_t *>(
+            a.survivors[view].row(sequence.batch, head, sequence.query_start + row, sizeof(int32_t))) = 0;
     }
   }
 
-  __device__ static State begin(const Arguments &, int) { return {}; }
+  __device__ static State begin(const Arguments &, int) {
+    return {};
+  }
 
-  __device__ static bool weigh(State &, Scores (&scores)[Shape::kViews], const Rows &rows, const ThreadRows &thread_rows,
-                               const float *key_scalars, const ChunkMask &mask, const ForwardArguments<Weights> &arguments) {
+  __device__ static bool weigh(State &, Scores (&scores)[Shape::kViews], const Rows &rows,
+                               const ThreadRows &thread_rows, const float *key_scalars, const ChunkMask &mask,
+                               const ForwardArguments<Weights> &arguments) {
     const Arguments &a = arguments.policy;
     constexpr float kMasked = -__builtin_huge_valf();
 #pragma unroll
@@ -134,28 +142,42 @@ struct Weights {
     }
     if (!__any_sync(0xffffffffu, any)) return false;
 
-    if (a.survivors[0].data != nullptr || a.survivors[1].data != nullptr) count_survivors(scores, rows, thread_rows, arguments);
+    if (a.survivors[0].data != nullptr || a.survivors[1].data != nullptr)
+      count_survivors(scores, rows, thread_rows, arguments);
     const float lambda = a.lambda.at(BlockPlace::here(arguments.problem, arguments.query_blocks).head);
     switch (a.power_kind) {
-      case Power::kOne: weigh_survivors<Power::kOne>(scores, rows, a, lambda); break;
-      case Power::kTwo: weigh_survivors<Power::kTwo>(scores, rows, a, lambda); break;
-      case Power::kThree: weigh_survivors<Power::kThree>(scores, rows, a, lambda); break;
-      case Power::kGeneral: weigh_survivors<Power::kGeneral>(scores, rows, a, lambda); break;
+      case Power::kOne:
+        weigh_survivors<Power::kOne>(scores, rows, a, lambda);
+        break;
+      case Power::kTwo:
+        weigh_survivors<Power::kTwo>(scores, rows, a, lambda);
+        break;
+      case Power::kThree:
+        weigh_survivors<Power::kThree>(scores, rows, a, lambda);
+        break;
+      case Power::kGeneral:
+        weigh_survivors<Power::kGeneral>(scores, rows, a, lambda);
+        break;
     }
     return true;
   }
 
   // Undoes weight_scale.
-  __device__ static float finish(const Rows &rows, int m, int half) { return kScaled ? 1.0f / rows.at(kWeightScale, m, half) : 1.0f; }
-
- private:
-  __device__ static float exceedance(const Rows &rows, const Scores (&scores)[Shape::kViews], int view, int m, int n, int element) {
-    return fmaf(scores[view][m][n][element], rows.at(kInverseNorm + view, m, element / 2), -rows.at(kThreshold, m, element / 2));
+  __device__ static float finish(const Rows &rows, int m, int half) {
+    return kScaled ? 1.0f / rows.at(kWeightScale, m, half) : 1.0f;
   }
 
-  // Chunks with survivors are few, so the counts live in the output tensor, not in registers. Integer sums have no order.
-  __device__ static void count_survivors(const Scores (&scores)[Shape::kViews], const Rows &rows, const ThreadRows &thread_rows,
-                                         const ForwardArguments<Weights> &arguments) {
+ private:
+  __device__ static float exceedance(const Rows &rows, const Scores (&scores)[Shape::kViews], int view, int m, int n,
+                                     int element) {
+    return fmaf(scores[view][m][n][element], rows.at(kInverseNorm + view, m, element / 2),
+                -rows.at(kThreshold, m, element / 2));
+  }
+
+  // Chunks with survivors are few, so the counts live in the output tensor, not in registers. Integer sums have no
+  // order.
+  __device__ static void count_survivors(const Scores (&scores)[Shape::kViews], const Rows &rows,
+                                         const ThreadRows &thread_rows, const ForwardArguments<Weights> &arguments) {
     const Arguments &a = arguments.policy;
     const BlockPlace place = BlockPlace::here(arguments.problem, arguments.query_blocks);
     const Sequence sequence = Sequence::at(arguments.problem, place.sequence);
@@ -173,9 +195,10 @@ struct Weights {
             for (int e = 0; e < 2; ++e) count += exceedance(rows, scores, view, m, n, 2 * half + e) > 0.0f;
           count = row_sum(count);
           if (count > 0 && (lane_index() & 3) == 0)
-            atomicAdd(static_cast<int32_t *>(a.survivors[view].row(sequence.batch, place.head,
-                                                                   sequence.query_start + thread_rows.row(m, half), sizeof(int32_t))),
-                      count);
+            atomicAdd(
+                static_cast<int32_t *>(a.survivors[view].row(
+                    sequence.batch, place.head, sequence.query_start + thread_rows.row(m, half), sizeof(int32_t))),
+                count);
         }
       }
     }
@@ -183,7 +206,8 @@ struct Weights {
 
   // Replaces the scores of view 0 by the weights of both views.
   template <Power kPower>
-  __device__ static void weigh_survivors(Scores (&scores)[Shape::kViews], const Rows &rows, const Arguments &a, float lambda) {
+  __device__ static void weigh_survivors(Scores (&scores)[Shape::kViews], const Rows &rows, const Arguments &a,
+                                         float lambda) {
 #pragma unroll
     for (int m = 0; m < Shape::kRowTiles; ++m) {
 #pragma unroll
@@ -194,10 +218,13 @@ struct Weights {
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             const int element = 2 * half + e;
-            float weight = exceedance_power<kPower>(ptx::max_nan(exceedance(rows, scores, 0, m, n, element), 0.0f), a.power);
+            float weight =
+                exceedance_power<kPower>(ptx::max_nan(exceedance(rows, scores, 0, m, n, element), 0.0f), a.power);
             if constexpr (Shape::kViews == 2)
-              weight = fmaf(-lambda, exceedance_power<kPower>(ptx::max_nan(exceedance(rows, scores, 1, m, n, element), 0.0f), a.power),
-                            weight);
+              weight = fmaf(
+                  -lambda,
+                  exceedance_power<kPower>(ptx::max_nan(exceedance(rows, scores, 1, m, n, element), 0.0f), a.power),
+                  weight);
             scores[0][m][n][element] = kScaled ? weight * scale : weight;
           }
         }

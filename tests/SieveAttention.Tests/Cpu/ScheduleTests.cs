@@ -83,7 +83,8 @@ internal sealed class ScheduleTests
     {
         AttentionProblem problem = new(1, 1, 1, 100, 90, 8, 8, Causal: true, QueryOffset: -20, Window: 30);
         TileSchedule schedule = new(problem);
-        using ScoreTile scores = new();
+        using FloatArena arena = new(FloatArena.Small);
+        ScoreTile scores = new(arena);
         foreach (int queryTile in new[] { 0, 1 })
         {
             QueryTile tile = schedule.Tile(0, 0, queryTile);

@@ -16,9 +16,9 @@ internal sealed class SparseProductTests(int width)
     public void Dot_and_scaled_addition_match_naive_loops([Values(1, 5, 16, 17, 64, 80)] int channels) =>
         LaneChoice.Run(new RowOperations(channels), width);
 
-    private static unsafe PaddedRows RandomRows(Random random, int rows, int channels)
+    private static unsafe PaddedRows RandomRows(FloatArena arena, Random random, int rows, int channels)
     {
-        PaddedRows matrix = new(rows, channels);
+        PaddedRows matrix = new(arena, rows, channels);
         for (int row = 0; row < rows; row++)
         {
             matrix.ClearPadding(row);
@@ -38,11 +38,12 @@ internal sealed class SparseProductTests(int width)
             where TVector : struct
         {
             Random random = new(Channels);
-            using PaddedRows b = RandomRows(random, 64, Channels);
-            using PaddedRows sums = RandomRows(random, 2, Channels);
+            using FloatArena arena = new(FloatArena.Small);
+            PaddedRows b = RandomRows(arena, random, 64, Channels);
+            PaddedRows sums = RandomRows(arena, random, 2, Channels);
             sums.Span(0).CopyTo(sums.Span(1));
-            using ScoreTile weights = new();
-            using WeightList list = new();
+            ScoreTile weights = new(arena);
+            WeightList list = new(arena);
             new Span<float>(weights.Row(0), 64).Clear();
             for (int n = 0; n < Survivors; n++)
             {
@@ -64,7 +65,8 @@ internal sealed class SparseProductTests(int width)
             where TLanes : struct, ILanes<TVector>
             where TVector : struct
         {
-            using PaddedRows rows = RandomRows(new Random(Channels), 2, Channels);
+            using FloatArena arena = new(FloatArena.Small);
+            PaddedRows rows = RandomRows(arena, new Random(Channels), 2, Channels);
             double dot = 0;
             float[] expected = rows.Span(1).ToArray();
             for (int c = 0; c < Channels; c++)

@@ -43,23 +43,24 @@ internal sealed class TileProductTests(int width)
             where TVector : struct
         {
             Random random = new((Rows * 1000) + Columns);
-            int cRow = AlignedBuffer.Pad(Columns) + AlignedBuffer.Line;
-            using AlignedBuffer a = Fill(random, Math.Max(1, Rows * Depth));
-            using AlignedBuffer c = Fill(random, Rows * cRow);
+            int cRow = FloatArena.Pad(Columns) + FloatArena.Line;
+            using FloatArena arena = new(FloatArena.Small);
+            float* a = Fill(arena, random, Math.Max(1, Rows * Depth));
+            float* c = Fill(arena, random, Rows * cRow);
             // B is stored as Columns rows of Depth for the packed form and as Depth rows of Columns otherwise.
             float[] b = new float[Columns * Depth];
             Array.ConvertAll(b, _ => Next(random)).CopyTo(b, 0);
-            using PaddedRows rowMajor = new(Math.Max(1, Depth), Columns);
-            using ColumnPanels panels = new(Columns, Math.Max(1, Depth), MicroKernel<TLanes, TVector>.MaxColumns);
+            PaddedRows rowMajor = new(arena, Math.Max(1, Depth), Columns);
+            ColumnPanels panels = new(arena, Columns, Math.Max(1, Depth), MicroKernel<TLanes, TVector>.MaxColumns);
             RightFactor right = Pack<TLanes, TVector>(b, rowMajor, panels);
-            LeftFactor left = Transposed ? new LeftFactor(a.Data, Rows).Transposed : new LeftFactor(a.Data, Depth);
-            float[] before = new ReadOnlySpan<float>(c.Data, Rows * cRow).ToArray();
+            LeftFactor left = Transposed ? new LeftFactor(a, Rows).Transposed : new LeftFactor(a, Depth);
+            float[] before = new ReadOnlySpan<float>(c, Rows * cRow).ToArray();
             for (int row = 0; row < Rows; row++)
             {
-                new Span<float>(c.Data + (row * cRow) + AlignedBuffer.Pad(Columns), AlignedBuffer.Line).Fill(Untouched);
+                new Span<float>(c + (row * cRow) + FloatArena.Pad(Columns), FloatArena.Line).Fill(Untouched);
             }
 
-            TileProduct<TLanes, TVector>.Multiply(left, right, Rows, Depth, Columns, c.Data, cRow, Accumulate);
+            TileProduct<TLanes, TVector>.Multiply(left, right, Rows, Depth, Columns, c, cRow, Accumulate);
 
             for (int row = 0; row < Rows; row++)
             {
@@ -68,17 +69,17 @@ internal sealed class TileProductTests(int width)
                     float expected = Accumulate ? before[(row * cRow) + column] : 0;
                     for (int k = 0; k < Depth; k++)
                     {
-                        float x = Transposed ? a.Data[(k * Rows) + row] : a.Data[(row * Depth) + k];
+                        float x = Transposed ? a[(k * Rows) + row] : a[(row * Depth) + k];
                         expected = MathF.FusedMultiplyAdd(x, b[(column * Depth) + k], expected);
                     }
 
-                    if (c.Data[(row * cRow) + column] != expected)
+                    if (c[(row * cRow) + column] != expected)
                     {
-                        Assert.Fail($"{this}: element [{row}, {column}] is {c.Data[(row * cRow) + column]}, expected {expected}");
+                        Assert.Fail($"{this}: element [{row}, {column}] is {c[(row * cRow) + column]}, expected {expected}");
                     }
                 }
 
-                if (new Span<float>(c.Data + (row * cRow) + AlignedBuffer.Pad(Columns), AlignedBuffer.Line).IndexOfAnyExcept(Untouched) >= 0)
+                if (new Span<float>(c + (row * cRow) + FloatArena.Pad(Columns), FloatArena.Line).IndexOfAnyExcept(Untouched) >= 0)
                 {
                     Assert.Fail($"{this}: wrote beyond the padded columns of row {row}");
                 }
@@ -111,12 +112,12 @@ internal sealed class TileProductTests(int width)
             return rowMajor.Right<TLanes, TVector>(0);
         }
 
-        private static AlignedBuffer Fill(Random random, int count)
+        private static float* Fill(FloatArena arena, Random random, int count)
         {
-            AlignedBuffer buffer = new(count);
+            float* buffer = arena.Take(count);
             for (int i = 0; i < count; i++)
             {
-                buffer.Data[i] = Next(random);
+                buffer[i] = Next(random);
             }
 
             return buffer;

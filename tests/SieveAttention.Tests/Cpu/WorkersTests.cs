@@ -1,5 +1,6 @@
 using NUnit.Framework;
 using SieveAttention.Cpu.Schedule;
+using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Tests.Cpu;
 
@@ -14,22 +15,35 @@ internal sealed class WorkersTests
     }
 
     [Test]
-    public void Every_scratch_is_disposed_also_when_a_task_fails([Values(1, 3)] int threads)
+    public void The_failure_of_a_task_is_thrown_as_it_is([Values(1, 3)] int threads)
     {
-        int living = 0;
-        void Run() => Workers.Run(
-            new CpuExecution { Threads = threads },
-            100,
-            () => new Scratch(() => Interlocked.Increment(ref living), () => Interlocked.Decrement(ref living)),
-            (task, _) =>
+        void Run() => Workers.Run(new CpuExecution { Threads = threads }, 100, task =>
+        {
+            if (task == 50)
             {
-                if (task == 50)
-                {
-                    throw new InvalidOperationException("task 50");
-                }
-            });
+                throw new InvalidOperationException("task 50");
+            }
+        });
         Assert.That(Run, Throws.InvalidOperationException.With.Message.EqualTo("task 50"));
-        Assert.That(living, Is.Zero);
+    }
+
+    [Test]
+    public unsafe void Scratch_memory_is_aligned_disjoint_and_as_large_as_asked_for()
+    {
+        using FloatArena arena = new(1000);
+        List<(nint Start, nint End)> taken = [];
+        foreach (int count in new[] { 1, 16, 17, 900, 5000, 3, 100_000 })
+        {
+            float* memory = arena.Take(count);
+            Assert.That((long)memory % 64, Is.Zero);
+            new Span<float>(memory, count).Fill(count);
+            taken.Add(((nint)memory, (nint)(memory + count)));
+        }
+
+        foreach ((nint start, nint end) in taken)
+        {
+            Assert.That(taken.Count(other => start < other.End && other.Start < end), Is.EqualTo(1), "ranges overlap only with themselves");
+        }
     }
 
     [Test]
@@ -56,18 +70,5 @@ internal sealed class WorkersTests
         });
         Assert.That(Run, Throws.InstanceOf<OperationCanceledException>());
         Assert.That(runs, Is.LessThan(1_000_000));
-    }
-
-    private sealed class Scratch : IDisposable
-    {
-        private readonly Action _dispose;
-
-        internal Scratch(Action create, Action dispose)
-        {
-            create();
-            _dispose = dispose;
-        }
-
-        public void Dispose() => _dispose();
     }
 }

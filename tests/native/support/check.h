@@ -25,8 +25,8 @@ void check_failure(int32_t actual, int32_t status, const char *file, int line, T
   bool good = actual == status;
   for (const char *text : {static_cast<const char *>(texts)...}) good = good && message.find(text) != std::string::npos;
   if (good) return;
-  std::fprintf(stderr, "%s:%d: status %s, message \"%s\"; expected %s with:", file, line, sieve_status_name(actual), message.c_str(),
-               sieve_status_name(status));
+  std::fprintf(stderr, "%s:%d: status %s, message \"%s\"; expected %s with:", file, line, sieve_status_name(actual),
+               message.c_str(), sieve_status_name(status));
   for (const char *text : {static_cast<const char *>(texts)...}) std::fprintf(stderr, " \"%s\"", text);
   std::fprintf(stderr, "\n");
   ++failures;

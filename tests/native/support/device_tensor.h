@@ -34,7 +34,9 @@ class DeviceArray {
   size_t count() const { return count_; }
   size_t bytes() const { return count_ * sizeof(T); }
   void fill(uint8_t value) { check_cuda(cudaMemset(data_, value, bytes()), "cudaMemset"); }
-  void write(const std::vector<T> &values) { check_cuda(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice), "write"); }
+  void write(const std::vector<T> &values) {
+    check_cuda(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice), "write");
+  }
   std::vector<T> read() const {
     std::vector<T> values(count_);
     check_cuda(cudaMemcpy(values.data(), data_, bytes(), cudaMemcpyDeviceToHost), "read");

@@ -1,5 +1,5 @@
-// Threshold differential attention in float64, one thread block a query row, nothing clever: what the kernels are held to in
-// native tests. The formulas are those of the operator's documentation in sieve/attention.h.
+// Threshold differential attention in float64, one thread block a query row, nothing clever: what the kernels are held
+// to in native tests. The formulas are those of the operator's documentation in sieve/attention.h.
 #pragma once
 
 #include "tests/native/support/device_tensor.h"
@@ -30,11 +30,13 @@ __device__ double row_norm(const uint16_t *row, int dim) {
 
 // blockIdx.x = row + queries * (head + heads * batch); blockDim.x = dim. Shared: keys x double weights, dim doubles.
 template <typename Element>
-__global__ void naive_rows(NaiveProblem p, const uint16_t *q1, const uint16_t *k1, const uint16_t *q2, const uint16_t *k2, const uint16_t *v,
-                           const float *gain, const float *gate, double *out, int *survivors1, int *survivors2, int first_row, int rows) {
+__global__ void naive_rows(NaiveProblem p, const uint16_t *q1, const uint16_t *k1, const uint16_t *q2,
+                           const uint16_t *k2, const uint16_t *v, const float *gain, const float *gate, double *out,
+                           int *survivors1, int *survivors2, int first_row, int rows) {
   extern __shared__ double shared[];
   const int row = first_row + static_cast<int>(blockIdx.x) % rows;
-  const int head = static_cast<int>(blockIdx.x) / rows % p.query_heads, batch = static_cast<int>(blockIdx.x) / rows / p.query_heads;
+  const int head = static_cast<int>(blockIdx.x) / rows % p.query_heads,
+            batch = static_cast<int>(blockIdx.x) / rows / p.query_heads;
   const int key_head = head / (p.query_heads / p.key_heads);
   const long long query_row = (static_cast<long long>(batch) * p.query_heads + head) * p.queries + row;
   const long long key_row = (static_cast<long long>(batch) * p.key_heads + key_head) * p.keys;
@@ -54,7 +56,8 @@ __global__ void naive_rows(NaiveProblem p, const uint16_t *q1, const uint16_t *k
     const double query_norm = row_norm<Element>(q + query_row * p.dim, p.dim);
     for (long long key = first + threadIdx.x; key < end; key += blockDim.x) {
       double dot = 0;
-      for (int d = 0; d < p.dim; ++d) dot += element<Element>(q, query_row * p.dim + d) * element<Element>(k, (key_row + key) * p.dim + d);
+      for (int d = 0; d < p.dim; ++d)
+        dot += element<Element>(q, query_row * p.dim + d) * element<Element>(k, (key_row + key) * p.dim + d);
       const double e = dot / query_norm / row_norm<Element>(k + (key_row + key) * p.dim, p.dim) - tau;
       shared[key] = e > 0 ? sigma * pow(e, p.power) : 0;
       if (e > 0) atomicAdd(&count[view], 1);
@@ -80,11 +83,13 @@ __global__ void naive_rows(NaiveProblem p, const uint16_t *q1, const uint16_t *k
 }
 
 // Evaluates the rows [first_row, first_row + rows) of every head.
-inline void naive_forward(const NaiveProblem &p, const uint16_t *q1, const uint16_t *k1, const uint16_t *q2, const uint16_t *k2, const uint16_t *v,
-                          const float *gain, const float *gate, double *out, int *survivors1, int *survivors2, int first_row, int rows) {
+inline void naive_forward(const NaiveProblem &p, const uint16_t *q1, const uint16_t *k1, const uint16_t *q2,
+                          const uint16_t *k2, const uint16_t *v, const float *gain, const float *gate, double *out,
+                          int *survivors1, int *survivors2, int first_row, int rows) {
   const auto kernel = p.dtype == SIEVE_DTYPE_BFLOAT16 ? naive_rows<__nv_bfloat16> : naive_rows<__half>;
   const size_t shared = static_cast<size_t>(std::max(p.keys, p.dim)) * sizeof(double);
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), "naive attribute");
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+             "naive attribute");
   kernel<<<static_cast<unsigned>(rows * p.query_heads * p.batch), static_cast<unsigned>(p.dim), shared>>>(
       p, q1, k1, q2, k2, v, gain, gate, out, survivors1, survivors2, first_row, rows);
   check_cuda(cudaDeviceSynchronize(), "naive_forward");

@@ -1,4 +1,5 @@
 using System.Runtime.ExceptionServices;
+using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu.Schedule;
 
@@ -6,12 +7,11 @@ namespace SieveAttention.Cpu.Schedule;
 internal static class Workers
 {
     /// <summary>
-    /// Runs tasks 0 to <paramref name="count"/> - 1. Each thread makes one scratch object and disposes it at the end. Which thread
-    /// runs a task is not fixed, so a task must not depend on what its scratch held before.
+    /// Runs tasks 0 to <paramref name="count"/> - 1. Each thread makes one scratch object, in an arena that lasts as long as the thread takes
+    /// tasks. Which thread runs a task is not fixed, so a task must not depend on what its scratch held before.
     /// </summary>
     /// <exception cref="OperationCanceledException">Cancelled; tasks not yet begun did not run.</exception>
-    internal static void Run<TScratch>(CpuExecution execution, long count, Func<TScratch> makeScratch, Action<long, TScratch> task)
-        where TScratch : IDisposable
+    internal static void Run<TScratch>(CpuExecution execution, long count, Func<FloatArena, TScratch> makeScratch, Action<long, TScratch> task)
     {
         execution.Cancellation.ThrowIfCancellationRequested();
         Queue<TScratch> queue = new(execution, count, makeScratch, task);
@@ -37,10 +37,9 @@ internal static class Workers
 
     /// <summary>Runs tasks that need no scratch.</summary>
     internal static void Run(CpuExecution execution, long count, Action<long> task) =>
-        Run(execution, count, static () => Nothing.Instance, (index, _) => task(index));
+        Run(execution, count, static _ => 0, (index, _) => task(index));
 
-    private sealed class Queue<TScratch>(CpuExecution execution, long count, Func<TScratch> makeScratch, Action<long, TScratch> task)
-        where TScratch : IDisposable
+    private sealed class Queue<TScratch>(CpuExecution execution, long count, Func<FloatArena, TScratch> makeScratch, Action<long, TScratch> task)
     {
         private readonly Lock _reporting = new();
         private long _next = -1;
@@ -51,7 +50,8 @@ internal static class Workers
         {
             try
             {
-                using TScratch scratch = makeScratch();
+                using FloatArena arena = new(FloatArena.Small);
+                TScratch scratch = makeScratch(arena);
                 long index;
                 while (!_failed && !execution.Cancellation.IsCancellationRequested && (index = Interlocked.Increment(ref _next)) < count)
                 {
@@ -75,15 +75,6 @@ internal static class Workers
                     progress(++_done / (double)count);
                 }
             }
-        }
-    }
-
-    private sealed class Nothing : IDisposable
-    {
-        internal static readonly Nothing Instance = new();
-
-        public void Dispose()
-        {
         }
     }
 }

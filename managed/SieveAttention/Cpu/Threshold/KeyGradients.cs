@@ -5,6 +5,8 @@ namespace SieveAttention.Cpu.Threshold;
 /// <summary>Gradients of the unit keys and of the values of one key head, summed over the query tiles of one chunk.</summary>
 internal sealed class KeyGradients : IDisposable
 {
+    private readonly FloatArena _arena = new(FloatArena.Large);
+
     internal KeyGradients(ThresholdCall call)
     {
         AttentionProblem problem = call.Problem;
@@ -19,17 +21,12 @@ internal sealed class KeyGradients : IDisposable
 
     internal PaddedRows Value { get; }
 
-    private static PaddedRows Zeros(int rows, int channels)
+    private PaddedRows Zeros(int rows, int channels)
     {
-        PaddedRows zeros = new(rows, channels);
+        PaddedRows zeros = new(_arena, rows, channels);
         zeros.Clear(rows);
         return zeros;
     }
 
-    public void Dispose()
-    {
-        Key1.Dispose();
-        Key2?.Dispose();
-        Value.Dispose();
-    }
+    public void Dispose() => _arena.Dispose();
 }

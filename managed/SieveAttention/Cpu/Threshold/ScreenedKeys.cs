@@ -16,7 +16,7 @@ namespace SieveAttention.Cpu.Threshold;
 /// </para>
 /// <para>Both views of a layer trained on text leave 0.04 % of the visible pairs as candidates for 0.035 % survivors.</para>
 /// </remarks>
-internal sealed unsafe class ScreenedKeys : IDisposable
+internal sealed unsafe class ScreenedKeys
 {
     /// <summary>Added to the bytes of queries.</summary>
     internal const int Offset = 64;
@@ -30,18 +30,18 @@ internal sealed unsafe class ScreenedKeys : IDisposable
     private const float KeyHalfNorm = 255;
 
     private readonly ColumnPanels _columns;
-    private readonly AlignedBuffer _corrections;
+    private readonly float* _corrections;
     private readonly float[] _inverseSteps;
     private readonly float[] _errors;
     private readonly float[] _lengths;
     private readonly int _words;
 
-    internal ScreenedKeys(int keys, int channels, int panelColumns)
+    internal ScreenedKeys(FloatArena arena, int keys, int channels, int panelColumns)
     {
         int tiles = (keys + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows;
         _words = Words(channels);
-        _columns = new ColumnPanels(keys, _words, panelColumns);
-        _corrections = new AlignedBuffer((long)tiles * ColumnPanels.TileRows);
+        _columns = new ColumnPanels(arena, keys, _words, panelColumns);
+        _corrections = arena.Take((long)tiles * ColumnPanels.TileRows);
         _inverseSteps = new float[tiles];
         _errors = new float[tiles];
         _lengths = new float[tiles];
@@ -59,7 +59,7 @@ internal sealed unsafe class ScreenedKeys : IDisposable
     internal RightFactor Columns(int tile) => _columns.Tile(tile);
 
     /// <summary>For each key of the tile two 16-bit numbers, minus 64 times the sum of each half.</summary>
-    internal float* Corrections(int tile) => _corrections.Data + ((nint)tile * ColumnPanels.TileRows);
+    internal float* Corrections(int tile) => _corrections + ((nint)tile * ColumnPanels.TileRows);
 
     /// <summary>Rounds one tile of unit rows.</summary>
     internal void Fill(int tile, PaddedRows unit, int rows)
@@ -71,7 +71,8 @@ internal sealed unsafe class ScreenedKeys : IDisposable
             step = MathF.Max(step, Step(ByteRow.Measure(unit.Row(first + row), unit.Stride), LargestKey, KeyHalfNorm, unit.Channels));
         }
 
-        using PaddedRows bytes = new(rows, _words);
+        using FloatArena scratch = new(FloatArena.Small);
+        PaddedRows bytes = new(scratch, rows, _words);
         float error = 0;
         short* corrections = (short*)Corrections(tile);
         for (int row = 0; row < rows; row++)
@@ -97,11 +98,5 @@ internal sealed unsafe class ScreenedKeys : IDisposable
         float rounding = 0.5f * MathF.Sqrt((2 * Words(channels)) + 1);
         float step = MathF.Max(extent.Largest / largest, extent.HalfNorm / (halfNorm - rounding - 0.5f));
         return MathF.Max(step, 1e-6f);
-    }
-
-    public void Dispose()
-    {
-        _columns.Dispose();
-        _corrections.Dispose();
     }
 }

@@ -31,7 +31,7 @@ internal sealed class ThresholdBackward(ThresholdCall call, HostArray<float> dou
         KeyGradients?[] partial = new KeyGradients?[heads * _chunks.ChunksPerHead];
         try
         {
-            Workers.Run(call.Execution, partial.Length, () => new ThresholdGradientTile(call), (task, scratch) =>
+            Workers.Run(call.Execution, partial.Length, arena => new ThresholdGradientTile(call, arena), (task, scratch) =>
             {
                 (int head, int chunk) = Math.DivRem((int)task, _chunks.ChunksPerHead);
                 (int batch, int keyHead) = Math.DivRem(head, call.Problem.KeyHeads);

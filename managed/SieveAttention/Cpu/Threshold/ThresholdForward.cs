@@ -17,7 +17,7 @@ internal sealed class ThresholdForward(ThresholdCall call) : ILaneWork
         where TVector : struct
     {
         using ThresholdKeys keys = new(call, MicroKernel<TLanes, TVector>.MaxColumns, backward: false);
-        Workers.Run(call.Execution, call.Schedule.Count, () => new ThresholdTile(call), (task, scratch) =>
+        Workers.Run(call.Execution, call.Schedule.Count, arena => new ThresholdTile(call, arena), (task, scratch) =>
         {
             QueryTile tile = call.Schedule[task];
             scratch.Attend<TLanes, TVector>(call, keys[tile.Batch, tile.KeyHead], tile, log: null);

@@ -10,24 +10,24 @@ namespace SieveAttention.Cpu.Threshold;
 /// dv_j += w dx_i;  ds_1 = p e_1^(p-1) G;  ds_2 = -lambda p e_2^(p-1) G;  dqn_i += ds kn_j;  dkn_j += ds qn_i;  dtau_i -= ds_1 + ds_2;
 /// dlambda -= e_2^p G.
 /// </summary>
-internal sealed unsafe class ThresholdGradientTile(ThresholdCall call) : IDisposable
+internal sealed unsafe class ThresholdGradientTile(ThresholdCall call, FloatArena arena)
 {
-    private readonly ScoreTile _g = new();
-    private readonly ScoreTile _slopes = new();
+    private readonly ScoreTile _g = new(arena);
+    private readonly ScoreTile _slopes = new(arena);
 
     /// <summary>The forward pass of the tile.</summary>
-    internal ThresholdTile Forward { get; } = new(call);
+    internal ThresholdTile Forward { get; } = new(call, arena);
 
     internal SurvivorLog Log { get; } = new();
 
     /// <summary>Gradient of the row before the epilogue.</summary>
-    internal PaddedRows Dx { get; } = new(QueryTile.MaxRows, call.Problem.ValueDim);
+    internal PaddedRows Dx { get; } = new(arena, QueryTile.MaxRows, call.Problem.ValueDim);
 
     /// <summary>Gradient of the unit queries of view 1.</summary>
-    internal PaddedRows Query1 { get; } = new(QueryTile.MaxRows, call.Problem.HeadDim);
+    internal PaddedRows Query1 { get; } = new(arena, QueryTile.MaxRows, call.Problem.HeadDim);
 
     /// <summary>Gradient of the unit queries of view 2.</summary>
-    internal PaddedRows Query2 { get; } = new(QueryTile.MaxRows, call.Problem.HeadDim);
+    internal PaddedRows Query2 { get; } = new(arena, QueryTile.MaxRows, call.Problem.HeadDim);
 
     internal double[] Dtau { get; } = new double[QueryTile.MaxRows];
 
@@ -194,15 +194,5 @@ internal sealed unsafe class ThresholdGradientTile(ThresholdCall call) : IDispos
         }
 
         return total;
-    }
-
-    public void Dispose()
-    {
-        Forward.Dispose();
-        _g.Dispose();
-        _slopes.Dispose();
-        Dx.Dispose();
-        Query1.Dispose();
-        Query2.Dispose();
     }
 }

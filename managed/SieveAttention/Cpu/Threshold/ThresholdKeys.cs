@@ -3,22 +3,16 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Threshold;
 
 /// <summary>Keys of both views and values of one key head.</summary>
-internal sealed record ThresholdHead(UnitKeys View1, UnitKeys? View2, HeadValues Values) : IDisposable
+internal sealed record ThresholdHead(UnitKeys View1, UnitKeys? View2, HeadValues Values)
 {
     /// <summary>Whether 0 may be multiplied with everything in a key tile.</summary>
     internal bool IsFinite(int keyTile) => View1.IsFinite(keyTile) && View2?.IsFinite(keyTile) != false && Values.IsFinite(keyTile);
-
-    public void Dispose()
-    {
-        View1.Dispose();
-        View2?.Dispose();
-        Values.Dispose();
-    }
 }
 
 /// <summary>Everything that the query tiles read, packed once for each key head; memory of the size of the inputs.</summary>
 internal sealed class ThresholdKeys : IDisposable
 {
+    private readonly FloatArena _arena = new(FloatArena.Large);
     private readonly int _keyHeads;
     private readonly ThresholdHead[] _heads;
 
@@ -34,9 +28,9 @@ internal sealed class ThresholdKeys : IDisposable
         for (int head = 0; head < _heads.Length; head++)
         {
             _heads[head] = new ThresholdHead(
-                new UnitKeys(problem.Keys, problem.HeadDim, panelColumns, call.Screens),
-                inputs.TwoViews ? new UnitKeys(problem.Keys, problem.HeadDim, panelColumns, call.Screens) : null,
-                new HeadValues(problem.Keys, problem.ValueDim, panelColumns, backward));
+                new UnitKeys(_arena, problem.Keys, problem.HeadDim, panelColumns, call.Screens),
+                inputs.TwoViews ? new UnitKeys(_arena, problem.Keys, problem.HeadDim, panelColumns, call.Screens) : null,
+                new HeadValues(_arena, problem.Keys, problem.ValueDim, panelColumns, backward));
         }
 
         call.Schedule.ForEachKeyTile(call.Execution, (batch, keyHead, keyTile) =>
@@ -51,11 +45,5 @@ internal sealed class ThresholdKeys : IDisposable
 
     internal ThresholdHead this[int batch, int keyHead] => _heads[(batch * _keyHeads) + keyHead];
 
-    public void Dispose()
-    {
-        foreach (ThresholdHead head in _heads)
-        {
-            head.Dispose();
-        }
-    }
+    public void Dispose() => _arena.Dispose();
 }

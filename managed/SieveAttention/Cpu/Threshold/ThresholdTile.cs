@@ -6,16 +6,18 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Threshold;
 
 /// <summary>Scratch of one thread for one query tile: both views, thresholds, weights and the sum over keys.</summary>
-internal sealed unsafe class ThresholdTile : IDisposable
+internal sealed unsafe class ThresholdTile
 {
     private readonly ThresholdView? _view2;
-    private readonly WeightList _list = new();
+    private readonly WeightList _list;
 
-    internal ThresholdTile(ThresholdCall call)
+    internal ThresholdTile(ThresholdCall call, FloatArena arena)
     {
-        View1 = new ThresholdView(call);
-        _view2 = call.Inputs.TwoViews ? new ThresholdView(call) : null;
-        Sum = new PaddedRows(QueryTile.MaxRows, call.Problem.ValueDim);
+        _list = new WeightList(arena);
+        Weights = new ScoreTile(arena);
+        View1 = new ThresholdView(call, arena);
+        _view2 = call.Inputs.TwoViews ? new ThresholdView(call, arena) : null;
+        Sum = new PaddedRows(arena, QueryTile.MaxRows, call.Problem.ValueDim);
     }
 
     internal ThresholdView View1 { get; }
@@ -25,7 +27,7 @@ internal sealed unsafe class ThresholdTile : IDisposable
     internal bool TwoViews => _view2 is not null;
 
     /// <summary>Weights of a tile that is multiplied as a whole.</summary>
-    internal ScoreTile Weights { get; } = new();
+    internal ScoreTile Weights { get; }
 
     /// <summary>x: the sum of weighted values of each row.</summary>
     internal PaddedRows Sum { get; }
@@ -188,13 +190,4 @@ internal sealed unsafe class ThresholdTile : IDisposable
 
     private float Exceedance(ThresholdView view, int row, int column) =>
         (view.Contributing[row] & (1ul << column)) != 0 ? view.Scores.Row(row)[column] - Tau[row] : 0;
-
-    public void Dispose()
-    {
-        View1.Dispose();
-        _view2?.Dispose();
-        Weights.Dispose();
-        Sum.Dispose();
-        _list.Dispose();
-    }
 }

@@ -8,21 +8,22 @@ namespace SieveAttention.Cpu.Threshold;
 
 /// <summary>One view of one query tile: its unit rows, its scores against a key tile, and which of them exceed the threshold.</summary>
 /// <param name="call">The call.</param>
-internal sealed unsafe class ThresholdView(ThresholdCall call) : IDisposable
+/// <param name="arena">Where its buffers live.</param>
+internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
 {
     private readonly int _channels = call.Problem.HeadDim;
-    private readonly PaddedRows _bytes = new(QueryTile.MaxRows, ScreenedKeys.Words(call.Problem.HeadDim));
+    private readonly PaddedRows _bytes = new(arena, QueryTile.MaxRows, ScreenedKeys.Words(call.Problem.HeadDim));
     private readonly float[] _inverseSteps = new float[QueryTile.MaxRows];
     private readonly float[] _errors = new float[QueryTile.MaxRows];
     private bool _finite;
     private bool _screenNext;
 
-    internal PaddedRows Rows { get; } = new(QueryTile.MaxRows, call.Problem.HeadDim);
+    internal PaddedRows Rows { get; } = new(arena, QueryTile.MaxRows, call.Problem.HeadDim);
 
     internal float[] InverseNorms { get; } = new float[QueryTile.MaxRows];
 
     /// <summary>Scores of the latest <see cref="Find"/>: of all pairs, -infinity where masked, or of those that contribute.</summary>
-    internal ScoreTile Scores { get; } = new();
+    internal ScoreTile Scores { get; } = new(arena);
 
     /// <summary>Whether <see cref="Scores"/> holds all pairs.</summary>
     internal bool Complete { get; private set; }
@@ -85,7 +86,7 @@ internal sealed unsafe class ThresholdView(ThresholdCall call) : IDisposable
         }
 
         // Neighbouring tiles are alike: screening resumes where it would have left few enough candidates.
-        _screenNext = _finite && call.Screens && count <= call.MaxCandidates;
+        _screenNext = _finite && call.Screens && 2 * count <= call.MaxCandidates;
         return count;
     }
 
@@ -198,12 +199,5 @@ internal sealed unsafe class ThresholdView(ThresholdCall call) : IDisposable
                 survivors[row] += BitOperations.PopCount(TLanes.GreaterThan(TLanes.Load(Scores.Row(row) + c), threshold));
             }
         }
-    }
-
-    public void Dispose()
-    {
-        _bytes.Dispose();
-        Rows.Dispose();
-        Scores.Dispose();
     }
 }

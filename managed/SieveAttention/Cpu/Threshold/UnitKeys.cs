@@ -4,15 +4,15 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Threshold;
 
 /// <summary>Keys of one view, divided by their norms once for all query tiles and query heads: as columns for scores and as rows.</summary>
-internal sealed class UnitKeys : IDisposable
+internal sealed class UnitKeys
 {
     private readonly bool[] _finite;
 
-    internal UnitKeys(int keys, int channels, int panelColumns, bool screened)
+    internal UnitKeys(FloatArena arena, int keys, int channels, int panelColumns, bool screened)
     {
-        Screen = screened ? new ScreenedKeys(keys, channels, panelColumns) : null;
-        Rows = new PaddedRows(keys, channels);
-        Columns = new ColumnPanels(keys, channels, panelColumns);
+        Screen = screened ? new ScreenedKeys(arena, keys, channels, panelColumns) : null;
+        Rows = new PaddedRows(arena, keys, channels);
+        Columns = new ColumnPanels(arena, keys, channels, panelColumns);
         InverseNorms = new float[keys];
         _finite = new bool[(keys + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows];
     }
@@ -46,12 +46,5 @@ internal sealed class UnitKeys : IDisposable
         }
 
         Columns.Fill(tile, Rows.Row(first), Rows.Stride, rows);
-    }
-
-    public void Dispose()
-    {
-        Rows.Dispose();
-        Columns.Dispose();
-        Screen?.Dispose();
     }
 }

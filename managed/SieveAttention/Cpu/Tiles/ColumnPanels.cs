@@ -7,29 +7,30 @@ namespace SieveAttention.Cpu.Tiles;
 /// <see cref="TileRows"/>; a tile is a sequence of panels, and a panel holds, for each channel, that channel of its rows side by side.
 /// Packed once per head and shared by every query tile and every query head of the group. Rows that fill up the last panel are zero.
 /// </summary>
-internal sealed unsafe class ColumnPanels : IDisposable
+internal sealed unsafe class ColumnPanels
 {
     /// <summary>Rows of a tile: one bit each of a 64-bit word.</summary>
     internal const int TileRows = 64;
 
-    private readonly AlignedBuffer _buffer;
+    private readonly float* _data;
     private readonly int _panelColumns;
     private readonly int _channels;
 
+    /// <param name="arena">Where the panels live.</param>
     /// <param name="rows">Rows of the matrix.</param>
     /// <param name="channels">Channels of a row.</param>
     /// <param name="panelColumns">Columns of a panel: <see cref="MicroKernel{TLanes, TVector}.MaxColumns"/>, a divisor of <see cref="TileRows"/>.</param>
-    internal ColumnPanels(int rows, int channels, int panelColumns)
+    internal ColumnPanels(FloatArena arena, int rows, int channels, int panelColumns)
     {
         _panelColumns = panelColumns;
         _channels = channels;
         int padded = (rows + panelColumns - 1) / panelColumns * panelColumns;
-        _buffer = new AlignedBuffer((long)padded * channels);
+        _data = arena.Take((long)padded * channels);
     }
 
     /// <summary>A tile as right factor with <see cref="TileRows"/> columns and depth = channels.</summary>
     internal RightFactor Tile(int tile) =>
-        new((nint)(_buffer.Data + ((nint)tile * TileRows * _channels)), _panelColumns, (nint)_panelColumns * _channels);
+        new((nint)(_data + ((nint)tile * TileRows * _channels)), _panelColumns, (nint)_panelColumns * _channels);
 
     /// <summary>Transposes one tile of a row-major matrix without padding into place.</summary>
     internal void Fill(ReadOnlySpan<float> matrix, int tile, int rows)
@@ -46,7 +47,7 @@ internal sealed unsafe class ColumnPanels : IDisposable
     {
         for (int first = 0; first < rows; first += _panelColumns)
         {
-            float* panel = _buffer.Data + (((nint)tile * TileRows) + first) * _channels;
+            float* panel = _data + (((nint)tile * TileRows) + first) * _channels;
             int count = Math.Min(_panelColumns, rows - first);
             for (int channel = 0; channel < _channels; channel++)
             {
@@ -65,6 +66,4 @@ internal sealed unsafe class ColumnPanels : IDisposable
             }
         }
     }
-
-    public void Dispose() => _buffer.Dispose();
 }

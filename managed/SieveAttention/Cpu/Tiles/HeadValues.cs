@@ -3,14 +3,14 @@ using System.Numerics.Tensors;
 namespace SieveAttention.Cpu.Tiles;
 
 /// <summary>Values of one head: rows, which tiles are finite, and, for the backward pass only, columns.</summary>
-internal sealed class HeadValues : IDisposable
+internal sealed class HeadValues
 {
     private readonly bool[] _finite;
 
-    internal HeadValues(int keys, int channels, int panelColumns, bool withColumns)
+    internal HeadValues(FloatArena arena, int keys, int channels, int panelColumns, bool withColumns)
     {
-        Rows = new PaddedRows(keys, channels);
-        Columns = withColumns ? new ColumnPanels(keys, channels, panelColumns) : null;
+        Rows = new PaddedRows(arena, keys, channels);
+        Columns = withColumns ? new ColumnPanels(arena, keys, channels, panelColumns) : null;
         _finite = new bool[(keys + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows];
     }
 
@@ -28,11 +28,5 @@ internal sealed class HeadValues : IDisposable
         _finite[tile] = TensorPrimitives.IsFiniteAll(source);
         Rows.Fill(source, first, rows);
         Columns?.Fill(tile, Rows.Row(first), Rows.Stride, rows);
-    }
-
-    public void Dispose()
-    {
-        Rows.Dispose();
-        Columns?.Dispose();
     }
 }

@@ -6,6 +6,7 @@ namespace SieveAttention.Cpu.Tiles;
 internal sealed class PackedHeads : IDisposable
 {
     private readonly int _keyHeads;
+    private readonly FloatArena _arena = new(FloatArena.Large);
     private readonly ColumnPanels[] _keys;
     private readonly HeadValues[] _values;
 
@@ -18,8 +19,8 @@ internal sealed class PackedHeads : IDisposable
         _values = new HeadValues[heads];
         for (int head = 0; head < heads; head++)
         {
-            _keys[head] = new ColumnPanels(problem.Keys, problem.HeadDim, panelColumns);
-            _values[head] = new HeadValues(problem.Keys, problem.ValueDim, panelColumns, withColumns: false);
+            _keys[head] = new ColumnPanels(_arena, problem.Keys, problem.HeadDim, panelColumns);
+            _values[head] = new HeadValues(_arena, problem.Keys, problem.ValueDim, panelColumns, withColumns: false);
         }
 
         schedule.ForEachKeyTile(execution, (batch, keyHead, keyTile) =>
@@ -34,11 +35,5 @@ internal sealed class PackedHeads : IDisposable
 
     internal HeadValues Values(int batch, int keyHead) => _values[(batch * _keyHeads) + keyHead];
 
-    public void Dispose()
-    {
-        foreach (IDisposable part in (IEnumerable<IDisposable>)[.. _keys, .. _values])
-        {
-            part.Dispose();
-        }
-    }
+    public void Dispose() => _arena.Dispose();
 }

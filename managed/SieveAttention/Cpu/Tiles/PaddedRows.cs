@@ -4,16 +4,16 @@ namespace SieveAttention.Cpu.Tiles;
 /// A row-major matrix with rows padded by zeros to whole cache lines: a right factor whose depth is the rows (values, keys in the gradient of
 /// queries), a left factor whose depth is the channels (query tiles), and contiguous rows for products over single keys.
 /// </summary>
-internal sealed unsafe class PaddedRows : IDisposable
+internal sealed unsafe class PaddedRows
 {
-    private readonly AlignedBuffer _buffer;
+    private readonly float* _data;
 
-    internal PaddedRows(int rows, int channels)
+    internal PaddedRows(FloatArena arena, int rows, int channels)
     {
         Rows = rows;
         Channels = channels;
-        Stride = AlignedBuffer.Pad(channels);
-        _buffer = new AlignedBuffer((long)rows * Stride);
+        Stride = FloatArena.Pad(channels);
+        _data = arena.Take((long)rows * Stride);
     }
 
     internal int Rows { get; }
@@ -23,7 +23,7 @@ internal sealed unsafe class PaddedRows : IDisposable
     /// <summary>Elements from one row to the next.</summary>
     internal int Stride { get; }
 
-    internal float* Row(int row) => _buffer.Data + ((nint)row * Stride);
+    internal float* Row(int row) => _data + ((nint)row * Stride);
 
     /// <summary>A row without its padding.</summary>
     internal Span<float> Span(int row) => new(Row(row), Channels);
@@ -37,7 +37,7 @@ internal sealed unsafe class PaddedRows : IDisposable
         where TVector : struct =>
         new((nint)Row(row), Stride, MicroKernel<TLanes, TVector>.MaxColumns);
 
-    internal void Clear(int rows) => new Span<float>(_buffer.Data, rows * Stride).Clear();
+    internal void Clear(int rows) => new Span<float>(_data, rows * Stride).Clear();
 
     /// <summary>Copies row-major rows into the rows from <paramref name="first"/> on.</summary>
     internal void Fill(ReadOnlySpan<float> source, int first, int rows)
@@ -50,6 +50,4 @@ internal sealed unsafe class PaddedRows : IDisposable
     }
 
     internal void ClearPadding(int row) => new Span<float>(Row(row) + Channels, Stride - Channels).Clear();
-
-    public void Dispose() => _buffer.Dispose();
 }

@@ -3,17 +3,15 @@ using SieveAttention.Cpu.Schedule;
 namespace SieveAttention.Cpu.Tiles;
 
 /// <summary>Scores, weights or gradients of one query tile and one key tile; rows of <see cref="ColumnPanels.TileRows"/> floats.</summary>
-internal sealed unsafe class ScoreTile : IDisposable
+internal sealed unsafe class ScoreTile(FloatArena arena)
 {
-    private readonly AlignedBuffer _buffer = new(QueryTile.MaxRows * ColumnPanels.TileRows);
-
     internal const int Stride = ColumnPanels.TileRows;
 
-    internal float* Data => _buffer.Data;
+    internal float* Data { get; } = arena.Take(QueryTile.MaxRows * ColumnPanels.TileRows);
 
-    internal LeftFactor Left => new(_buffer.Data, Stride);
+    internal LeftFactor Left => new(Data, Stride);
 
-    internal float* Row(int row) => _buffer.Data + (row * Stride);
+    internal float* Row(int row) => Data + (row * Stride);
 
     /// <summary>
     /// Writes -infinity where a row does not see a key and where the last key tile has no key. Every weight function gives 0 there:
@@ -34,6 +32,4 @@ internal sealed unsafe class ScoreTile : IDisposable
             scores[columns.End..].Fill(float.NegativeInfinity);
         }
     }
-
-    public void Dispose() => _buffer.Dispose();
 }

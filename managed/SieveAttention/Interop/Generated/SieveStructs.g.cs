@@ -78,9 +78,9 @@ internal unsafe struct SieveContextOptions
 }
 
 /// <summary>
-/// A view of device memory: [batch, heads, rows, channels], strides in elements. data = NULL means that an optional tensor
-/// is absent. A tensor without channels (one value a row) has sizes[3] = 1. 16-bit tensors need strides[3] = 1, data
-/// aligned to 16 bytes and the other strides of dimensions larger than 1 divisible by 8.
+/// A view of device memory: [batch, heads, rows, channels], strides in elements. data = NULL means that an optional
+/// tensor is absent. A tensor without channels (one value a row) has sizes[3] = 1. 16-bit tensors need strides[3] = 1,
+/// data aligned to 16 bytes and the other strides of dimensions larger than 1 divisible by 8.
 /// </summary>
 [StructLayout(LayoutKind.Explicit, Size = 80)]
 internal unsafe struct SieveTensor
@@ -124,9 +124,9 @@ internal unsafe struct SieveScalar
 }
 
 /// <summary>
-/// Masks, sequences, row factors and the epilogue, shared by all operators. A key j is visible to the query row at position
-/// p iff j &lt; keys, and j &lt;= p where causal, and j &gt; p - window where window &gt; 0. Fields that have no meaning for an operator
-/// must be zero.
+/// Masks, sequences, row factors and the epilogue, shared by all operators. A key j is visible to the query row at
+/// position p iff j &lt; keys, and j &lt;= p where causal, and j &gt; p - window where window &gt; 0. Fields that have no meaning
+/// for an operator must be zero.
 /// </summary>
 [StructLayout(LayoutKind.Explicit, Size = 296)]
 internal unsafe struct SieveAttentionProblem
@@ -155,7 +155,10 @@ internal unsafe struct SieveAttentionProblem
     [FieldOffset(24)]
     internal long window;
 
-    /// <summary>Packed sequences (batch = 1): device memory, sequence_count + 1 ascending first rows of each query sequence; or NULL.</summary>
+    /// <summary>
+    /// Packed sequences (batch = 1): device memory, sequence_count + 1 ascending first rows of each query sequence; or
+    /// NULL.
+    /// </summary>
     [FieldOffset(32)]
     internal nint query_starts;
 
@@ -300,10 +303,10 @@ internal unsafe struct SieveSupportQuery
 
 /// <summary>Threshold differential attention, forward (arXiv 2601.12145).</summary>
 /// <remarks>
-/// <code>
-/// s_t = cosine(query_t[i], key_t[j]),   tau_i = beta * sqrt(2 max(ln(n_i / kappa), 0) / head_dim),   n_i = visible keys
-/// output_i = epilogue( sum_j ( (s_1 - tau_i)_+ ^ power  -  lambda (s_2 - tau_i)_+ ^ power ) value_j )
-/// </code>
+/// <para>
+/// s_t = cosine(query_t[i], key_t[j]),   tau_i = beta * sqrt(2 max(ln(n_i / kappa), 0) / head_dim),   n_i = visible
+/// keys output_i = epilogue( sum_j ( (s_1 - tau_i)_+ ^ power  -  lambda (s_2 - tau_i)_+ ^ power ) value_j )
+/// </para>
 /// <para>Query head h uses key and value head h / (query heads / key heads). A row without a visible key or survivor gives 0.</para>
 /// </remarks>
 [StructLayout(LayoutKind.Explicit, Size = 688)]
