@@ -92,12 +92,11 @@ int find_kernel(const sieve_support_query &query, int32_t capability) {
   if (best_distance != 0)
     throw Failure(
         SIEVE_STATUS_UNSUPPORTED,
-        format("no kernel for %s %s, path %s, %s, head_dim %d, value_dim %d on compute capability %d.%d; the nearest "
-               "supported is %s "
-               "(compute capability %d.%d and newer)",
-               operation_name(query.operation), direction_name(query.direction), path_name(query.path),
-               dtype_name(query.dtype), query.head_dim, query.value_dim, capability / 10, capability % 10,
-               describe(kernel_at(best)).c_str(), kernel_at(best).capability / 10, kernel_at(best).capability % 10));
+        format(
+            "no kernel for %s %s, path %s, %s, head_dim %d, value_dim %d on compute capability %d.%d; the nearest supported is %s (compute capability %d.%d and newer)",
+            operation_name(query.operation), direction_name(query.direction), path_name(query.path),
+            dtype_name(query.dtype), query.head_dim, query.value_dim, capability / 10, capability % 10,
+            describe(kernel_at(best)).c_str(), kernel_at(best).capability / 10, kernel_at(best).capability % 10));
   return best;
 }
 

@@ -5,10 +5,9 @@ namespace sieve::runtime {
 
 namespace {
 [[noreturn]] void unavailable() {
-  throw Failure(SIEVE_STATUS_UNAVAILABLE,
-                "this build of the library contains no CUDA kernels (it was compiled without a CUDA compiler); install "
-                "the package "
-                "SieveAttention.Native.linux-x64, or rebuild where nvcc is on the PATH");
+  throw Failure(
+      SIEVE_STATUS_UNAVAILABLE,
+      "this build of the library contains no CUDA kernels (it was compiled without a CUDA compiler); install the package SieveAttention.Native.linux-x64, or rebuild where nvcc is on the PATH");
 }
 }  // namespace
 

@@ -1,4 +1,5 @@
-using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu;
 
@@ -16,13 +17,14 @@ internal sealed class Epilogue(EpilogueParameters parameters, float[]? normGain,
     internal bool HasGate => gate is not null;
 
     /// <summary>out = sigmoid(gate) * scale * gain * x * r with r = (mean x^2 + epsilon)^(-1/2), or r = 1 without a norm.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Forward(ReadOnlySpan<float> x, int batch, int head, int row, Span<float> output)
     {
         double factor = parameters.OutputScale * InverseRms(x) * Opening(batch, head, row);
-        TensorPrimitives.Multiply(x, (float)factor, output);
-        if (normGain is not null)
+        RowMath.Scale(x, (float)factor, output);
+        for (int c = 0; normGain is not null && c < normGain.Length; c++)
         {
-            TensorPrimitives.Multiply(output, normGain, output);
+            output[c] *= normGain[c];
         }
     }
 
@@ -35,6 +37,7 @@ internal sealed class Epilogue(EpilogueParameters parameters, float[]? normGain,
     /// <param name="dx">Receives the gradient of x.</param>
     /// <param name="dgain">The gradient of the gain is added here; empty without a gain.</param>
     /// <returns>The gradient of the gate's logit; 0 without a gate.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal double Backward(
         ReadOnlySpan<float> x, ReadOnlySpan<float> dout, int batch, int head, int row, Span<float> dx, Span<double> dgain)
     {
@@ -65,6 +68,7 @@ internal sealed class Epilogue(EpilogueParameters parameters, float[]? normGain,
     private double Gain(int channel) => normGain is null ? 1 : normGain[channel];
 
     /// <summary>1 without a norm. A row of zeros stays zero also where epsilon is 0.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private double InverseRms(ReadOnlySpan<float> x)
     {
         if (parameters.Norm == OutputNorm.None)

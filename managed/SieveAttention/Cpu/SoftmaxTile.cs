@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Tiles;
@@ -21,11 +20,12 @@ internal sealed unsafe class SoftmaxTile(AttentionProblem problem, FloatArena ar
     internal PaddedRows Sum { get; } = new(arena, QueryTile.MaxRows, problem.ValueDim);
 
     /// <summary>Starts a query tile; the scale is folded into the queries.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Begin(HostArray<float> q, in QueryTile tile, float scale)
     {
         for (int row = 0; row < tile.Rows; row++)
         {
-            TensorPrimitives.Multiply(q.Row(tile.Batch, tile.Head, tile.First + row), scale, _queries.Span(row));
+            RowMath.Scale(q.Row(tile.Batch, tile.Head, tile.First + row), scale, _queries.Span(row));
             _queries.ClearPadding(row);
         }
 
@@ -58,6 +58,7 @@ internal sealed unsafe class SoftmaxTile(AttentionProblem problem, FloatArena ar
 
     /// <summary>Divides the sum of a row by its weights.</summary>
     /// <returns>The logarithm of the sum of weights.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal float Finish(int row)
     {
         if (_total[row] == 0)
@@ -65,7 +66,7 @@ internal sealed unsafe class SoftmaxTile(AttentionProblem problem, FloatArena ar
             return float.NegativeInfinity;
         }
 
-        TensorPrimitives.Divide(Sum.Span(row), _total[row], Sum.Span(row));
+        RowMath.Scale(Sum.Span(row), 1 / _total[row], Sum.Span(row));
         return _largest[row] + MathF.Log(_total[row]);
     }
 
@@ -124,6 +125,7 @@ internal sealed unsafe class SoftmaxTile(AttentionProblem problem, FloatArena ar
     }
 
     /// <summary>Leaves out keys of weight 0, which include the masked ones: their values may be NaN or infinite.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void AddOneByOne<TLanes, TVector>(int rows, PaddedRows values, int firstKey, int count)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu.Threshold;
@@ -21,9 +22,6 @@ internal sealed unsafe class ScreenedKeys
     /// <summary>Added to the bytes of queries.</summary>
     internal const int Offset = 64;
 
-    /// <summary>Room for the rounding of scores and bounds in float, which is below 1e-6.</summary>
-    internal const float Slack = 1e-5f;
-
     private const float LargestQuery = 63;
     private const float LargestKey = 127;
     private const float QueryHalfNorm = 127;
@@ -35,11 +33,14 @@ internal sealed unsafe class ScreenedKeys
     private readonly float[] _errors;
     private readonly float[] _lengths;
     private readonly int _words;
+    private readonly float _slack;
 
     internal ScreenedKeys(FloatArena arena, int keys, int channels, int panelColumns)
     {
         int tiles = (keys + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows;
         _words = Words(channels);
+        // A float score is a chain of D fused steps on rounded unit rows: off by less than (D + 4) 2^-24. The bound itself is off by less.
+        _slack = (channels + 8) * (1f / (1 << 23));
         _columns = new ColumnPanels(arena, keys, _words, panelColumns);
         _corrections = arena.Take((long)tiles * ColumnPanels.TileRows);
         _inverseSteps = new float[tiles];
@@ -62,6 +63,7 @@ internal sealed unsafe class ScreenedKeys
     internal float* Corrections(int tile) => _corrections + ((nint)tile * ColumnPanels.TileRows);
 
     /// <summary>Rounds one tile of unit rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Fill(int tile, PaddedRows unit, int rows)
     {
         int first = tile * ColumnPanels.TileRows;
@@ -90,7 +92,7 @@ internal sealed unsafe class ScreenedKeys
 
     /// <summary>What n.m must exceed in a tile for the key to be a candidate of the row.</summary>
     internal float Bound(int tile, float tau, float inverseQueryStep, float queryError) =>
-        (tau - (queryError * _lengths[tile]) - _errors[tile] - Slack) * (inverseQueryStep * _inverseSteps[tile]);
+        (tau - (queryError * _lengths[tile]) - _errors[tile] - _slack) * (inverseQueryStep * _inverseSteps[tile]);
 
     /// <summary>The smallest step that keeps bytes and half norms in range; rounding adds at most half a unit a channel.</summary>
     private static float Step(ByteRow.Extent extent, float largest, float halfNorm, int channels)

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace SieveAttention.Cpu.Threshold;
 
@@ -32,6 +33,7 @@ internal sealed class SurvivorLog
         _count = 0;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Add(int keyTile, bool dense, ThresholdTile tile, int rows)
     {
         int start = _count;

@@ -1,4 +1,4 @@
-using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Tiles;
 
@@ -53,6 +53,7 @@ internal sealed class ThresholdBackward(ThresholdCall call, HostArray<float> dou
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Differentiate<TLanes, TVector>(in QueryTile tile, ThresholdGradientTile scratch, ThresholdHead head, KeyGradients sums)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
@@ -84,6 +85,7 @@ internal sealed class ThresholdBackward(ThresholdCall call, HostArray<float> dou
 
     /// <summary>Gradients of the sums from those of the outputs.</summary>
     /// <returns>Whether 0 may be multiplied with all gradients and unit queries of the tile.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private bool PassEpilogue(in QueryTile tile, ThresholdGradientTile scratch)
     {
         bool finite = true;
@@ -99,14 +101,15 @@ internal sealed class ThresholdBackward(ThresholdCall call, HostArray<float> dou
                 _dgate.Row(tile.Batch, tile.Head, queryRow)[0] = (float)dgate;
             }
 
-            finite &= TensorPrimitives.IsFiniteAll<float>(scratch.Dx.Span(row))
-                && TensorPrimitives.IsFiniteAll<float>(scratch.Forward.View1.Rows.Span(row))
-                && (!call.Inputs.TwoViews || TensorPrimitives.IsFiniteAll<float>(scratch.Forward.View2.Rows.Span(row)));
+            finite &= RowMath.IsFinite(scratch.Dx.Span(row))
+                && RowMath.IsFinite(scratch.Forward.View1.Rows.Span(row))
+                && (!call.Inputs.TwoViews || RowMath.IsFinite(scratch.Forward.View2.Rows.Span(row)));
         }
 
         return finite;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Finish(in QueryTile tile, ThresholdGradientTile scratch)
     {
         double beta = 0;
@@ -132,6 +135,7 @@ internal sealed class ThresholdBackward(ThresholdCall call, HostArray<float> dou
     }
 
     /// <summary>Adds the chunks of one key tile, in their order, and takes the gradients of unit keys to those of keys.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Collect(int batch, int keyHead, int keyTile, ThresholdHead packed, KeyGradients[] partial)
     {
         int firstChunk = ((batch * call.Problem.KeyHeads) + keyHead) * _chunks.ChunksPerHead;
@@ -142,11 +146,11 @@ internal sealed class ThresholdBackward(ThresholdCall call, HostArray<float> dou
         {
             foreach (KeyGradients chunk in chunks[1..])
             {
-                TensorPrimitives.Add(total.Key1.Span(key), chunk.Key1.Span(key), total.Key1.Span(key));
-                TensorPrimitives.Add(total.Value.Span(key), chunk.Value.Span(key), total.Value.Span(key));
+                RowMath.Add(chunk.Key1.Span(key), total.Key1.Span(key));
+                RowMath.Add(chunk.Value.Span(key), total.Value.Span(key));
                 if (total.Key2 is not null)
                 {
-                    TensorPrimitives.Add(total.Key2.Span(key), chunk.Key2!.Span(key), total.Key2.Span(key));
+                    RowMath.Add(chunk.Key2!.Span(key), total.Key2.Span(key));
                 }
             }
 

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Tiles;
 
@@ -25,6 +26,7 @@ internal sealed class ThresholdForward(ThresholdCall call) : ILaneWork
         });
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Finish(in QueryTile tile, ThresholdTile scratch)
     {
         for (int row = 0; row < tile.Rows; row++)

@@ -33,6 +33,7 @@ internal sealed unsafe class ThresholdGradientTile(ThresholdCall call, FloatAren
 
     internal double Dlambda { get; private set; }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Begin(int rows)
     {
         Log.Clear();

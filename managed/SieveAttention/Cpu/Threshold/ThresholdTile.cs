@@ -43,6 +43,7 @@ internal sealed unsafe class ThresholdTile
     /// <param name="head">Keys and values of the tile's head.</param>
     /// <param name="tile">The query tile.</param>
     /// <param name="log">Receives the survivors; null = nobody needs them again.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Attend<TLanes, TVector>(ThresholdCall call, ThresholdHead head, in QueryTile tile, SurvivorLog? log)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
@@ -90,6 +91,7 @@ internal sealed unsafe class ThresholdTile
     }
 
     /// <summary>Unit queries, thresholds, empty sums.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Begin(ThresholdCall call, in QueryTile tile)
     {
         View1.Load(call.Inputs.Query1, tile);

@@ -1,5 +1,4 @@
 using System.Numerics;
-using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Tiles;
@@ -34,6 +33,7 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
     /// </summary>
     internal ulong[] Contributing { get; } = new ulong[QueryTile.MaxRows];
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Load(HostArray<float> queries, in QueryTile tile)
     {
         _finite = true;
@@ -41,7 +41,7 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
         {
             InverseNorms[row] = UnitRow.Normalize(queries.Row(tile.Batch, tile.Head, tile.First + row), Rows.Span(row));
             Rows.ClearPadding(row);
-            _finite &= TensorPrimitives.IsFiniteAll<float>(Rows.Span(row));
+            _finite &= RowMath.IsFinite(Rows.Span(row));
         }
 
         _screenNext = _finite && call.Screens;
@@ -58,6 +58,7 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
     /// one chain of fused steps a pair, whether all are computed or only those of candidates.
     /// </summary>
     /// <returns>Number of pairs that contribute, of all rows.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal int Find<TLanes, TVector>(
         in QueryTile tile, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau, Span<int> survivors, bool complete)
         where TLanes : struct, ILanes<TVector>
@@ -121,6 +122,7 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
     }
 
     /// <summary>Scores the candidates and keeps those above the threshold.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private int Decide(int rows, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau, Span<int> survivors)
     {
         int total = 0;

@@ -1,4 +1,4 @@
-using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu.Threshold;
@@ -29,6 +29,7 @@ internal sealed class UnitKeys
     /// <summary>Whether the unit rows of a tile have neither NaN nor infinity, so that 0 may be multiplied with them.</summary>
     internal bool IsFinite(int tile) => _finite[tile];
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal unsafe void Fill(ReadOnlySpan<float> head, int tile, int rows)
     {
         int first = tile * ColumnPanels.TileRows;
@@ -39,7 +40,7 @@ internal sealed class UnitKeys
             Rows.ClearPadding(row);
         }
 
-        _finite[tile] = TensorPrimitives.IsFiniteAll<float>(new ReadOnlySpan<float>(Rows.Row(first), rows * Rows.Stride));
+        _finite[tile] = RowMath.IsFinite(new ReadOnlySpan<float>(Rows.Row(first), rows * Rows.Stride));
         if (_finite[tile])
         {
             Screen?.Fill(tile, Rows, rows);

@@ -1,4 +1,5 @@
-using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu.Threshold;
 
@@ -9,13 +10,14 @@ internal static class UnitRow
 
     /// <summary>Writes row / max(|row|, 1e-12).</summary>
     /// <returns>The factor 1 / max(|row|, 1e-12).</returns>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static float Normalize(ReadOnlySpan<float> row, Span<float> unit)
     {
-        float squares = TensorPrimitives.SumOfSquares(row);
+        float squares = RowMath.SumOfSquares(row);
         if (squares is > 1e-18f and < 1e30f)
         {
             float inverse = (float)(1 / Math.Sqrt(squares));
-            TensorPrimitives.Multiply(row, inverse, unit);
+            RowMath.Scale(row, inverse, unit);
             return inverse;
         }
 
@@ -36,6 +38,7 @@ internal static class UnitRow
     }
 
     /// <summary>Gradient of the row from the gradient of its unit row: (du - u (u . du)) / |row|, without the projection below 1e-12.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Backward(ReadOnlySpan<float> unit, float inverseNorm, ReadOnlySpan<float> dunit, Span<float> drow)
     {
         double inner = 0;

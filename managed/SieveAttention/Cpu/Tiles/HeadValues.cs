@@ -1,4 +1,4 @@
-using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 
 namespace SieveAttention.Cpu.Tiles;
 
@@ -21,11 +21,12 @@ internal sealed class HeadValues
     /// <summary>Whether the tile has neither NaN nor infinity, so that a weight of 0 may be multiplied with it.</summary>
     internal bool IsFinite(int tile) => _finite[tile];
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal unsafe void Fill(ReadOnlySpan<float> head, int tile, int rows)
     {
         int first = tile * ColumnPanels.TileRows;
         ReadOnlySpan<float> source = head.Slice(first * Rows.Channels, rows * Rows.Channels);
-        _finite[tile] = TensorPrimitives.IsFiniteAll(source);
+        _finite[tile] = RowMath.IsFinite(source);
         Rows.Fill(source, first, rows);
         Columns?.Fill(tile, Rows.Row(first), Rows.Stride, rows);
     }

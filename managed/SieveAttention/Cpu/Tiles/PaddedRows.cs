@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace SieveAttention.Cpu.Tiles;
 
 /// <summary>
@@ -40,6 +42,7 @@ internal sealed unsafe class PaddedRows
     internal void Clear(int rows) => new Span<float>(_data, rows * Stride).Clear();
 
     /// <summary>Copies row-major rows into the rows from <paramref name="first"/> on.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Fill(ReadOnlySpan<float> source, int first, int rows)
     {
         for (int row = 0; row < rows; row++)

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using SieveAttention.Cpu.Schedule;
 
 namespace SieveAttention.Cpu.Tiles;
@@ -17,6 +18,7 @@ internal sealed unsafe class ScoreTile(FloatArena arena)
     /// Writes -infinity where a row does not see a key and where the last key tile has no key. Every weight function gives 0 there:
     /// a threshold is above it, its exponential is 0.
     /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Mask(TileSchedule schedule, in QueryTile tile, int keyTile)
     {
         if (schedule.SeesWholeTile(tile, keyTile))

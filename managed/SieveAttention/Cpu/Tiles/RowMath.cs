@@ -1,0 +1,96 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+
+namespace SieveAttention.Cpu.Tiles;
+
+/// <summary>
+/// Operations on single rows of any length, on vectors of one fixed width so that sums have the same bits whatever width the tiles use.
+/// </summary>
+/// <remarks>
+/// Their own code instead of TensorPrimitives, whose assembly is compiled on first use, without optimisation for its first 100 ms or more: a call that
+/// takes a few milliseconds would spend most of them there.
+/// </remarks>
+internal static class RowMath
+{
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static float SumOfSquares(ReadOnlySpan<float> row)
+    {
+        ref float start = ref MemoryMarshal.GetReference(row);
+        Vector128<float> sum0 = default;
+        Vector128<float> sum1 = default;
+        int c = 0;
+        for (; c + 8 <= row.Length; c += 8)
+        {
+            Vector128<float> x0 = Vector128.LoadUnsafe(ref start, (nuint)c);
+            Vector128<float> x1 = Vector128.LoadUnsafe(ref start, (nuint)c + 4);
+            sum0 = Vector128.FusedMultiplyAdd(x0, x0, sum0);
+            sum1 = Vector128.FusedMultiplyAdd(x1, x1, sum1);
+        }
+
+        float sum = Vector128.Sum(sum0 + sum1);
+        for (; c < row.Length; c++)
+        {
+            sum = MathF.FusedMultiplyAdd(row[c], row[c], sum);
+        }
+
+        return sum;
+    }
+
+    /// <summary>target = factor * source; both may be the same row.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static void Scale(ReadOnlySpan<float> source, float factor, Span<float> target)
+    {
+        ref float from = ref MemoryMarshal.GetReference(source);
+        ref float to = ref MemoryMarshal.GetReference(target[..source.Length]);
+        int c = 0;
+        for (; c + 4 <= source.Length; c += 4)
+        {
+            (Vector128.LoadUnsafe(ref from, (nuint)c) * factor).StoreUnsafe(ref to, (nuint)c);
+        }
+
+        for (; c < source.Length; c++)
+        {
+            target[c] = source[c] * factor;
+        }
+    }
+
+    /// <summary>target += source.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static void Add(ReadOnlySpan<float> source, Span<float> target)
+    {
+        ref float from = ref MemoryMarshal.GetReference(source);
+        ref float to = ref MemoryMarshal.GetReference(target[..source.Length]);
+        int c = 0;
+        for (; c + 4 <= source.Length; c += 4)
+        {
+            (Vector128.LoadUnsafe(ref to, (nuint)c) + Vector128.LoadUnsafe(ref from, (nuint)c)).StoreUnsafe(ref to, (nuint)c);
+        }
+
+        for (; c < source.Length; c++)
+        {
+            target[c] += source[c];
+        }
+    }
+
+    /// <summary>Whether there is neither NaN nor infinity: 0 times either of them is NaN, 0 times anything else is 0.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static bool IsFinite(ReadOnlySpan<float> row)
+    {
+        ref float start = ref MemoryMarshal.GetReference(row);
+        Vector128<float> sum = default;
+        int c = 0;
+        for (; c + 4 <= row.Length; c += 4)
+        {
+            sum = Vector128.FusedMultiplyAdd(Vector128.LoadUnsafe(ref start, (nuint)c), Vector128<float>.Zero, sum);
+        }
+
+        bool finite = Vector128.Sum(sum) == 0;
+        for (; c < row.Length; c++)
+        {
+            finite &= float.IsFinite(row[c]);
+        }
+
+        return finite;
+    }
+}

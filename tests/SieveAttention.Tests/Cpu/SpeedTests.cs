@@ -1,0 +1,186 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using NUnit.Framework;
+using SieveAttention.Cpu.Schedule;
+using SieveAttention.Cpu.Threshold;
+using SieveAttention.Cpu.Tiles;
+using SieveAttention.Tests.Support;
+using CpuSoftmax = SieveAttention.Cpu.Softmax;
+using CpuThresholdDifferential = SieveAttention.Cpu.ThresholdDifferential;
+
+namespace SieveAttention.Tests.Cpu;
+
+/// <summary>
+/// Measures the rates that the documentation of the Cpu device states, on an otherwise idle machine:
+/// <c>SieveAttention.Tests --filter "Category=Speed"</c>. Every number is the best of several runs.
+/// </summary>
+[Explicit("measures; needs an idle machine")]
+[Category("Speed")]
+[NonParallelizable]
+internal sealed class SpeedTests
+{
+    [Test]
+    public void Tile_products_reach_sixty_percent_of_a_register_only_loop([Values(1, 0)] int threads, [Values(16, 8)] int width)
+    {
+        Assume.That(width, Is.LessThanOrEqualTo(LaneChoice.Widest));
+        threads = threads == 0 ? Environment.ProcessorCount : threads;
+        double loop = RegisterLoop(threads);
+        foreach (TileProducts.Kind kind in Enum.GetValues<TileProducts.Kind>())
+        {
+            const int Repeats = 2000;
+            double rate = threads * Repeats * 2.0 * 64 * 64 * 64 / Best(12, () => OnThreads(threads, () => LaneChoice.Run(new TileProducts(kind, Repeats), width)));
+            Report($"{threads} threads, {width} floats, {kind}: {rate / 1e9:F1} GFLOP/s, {rate / loop:P0} of {loop / 1e9:F1}");
+            Assert.That(rate / loop, Is.GreaterThan(0.6));
+        }
+    }
+
+    [Test]
+    public void Dense_softmax_reaches_forty_percent_of_a_register_only_loop([Values] bool causal)
+    {
+        AttentionProblem problem = new(1, 8, 8, 2048, 2048, 64, 64, causal, QueryOffset: 0, Window: 0);
+        (HostArray<float> q, HostArray<float> k, HostArray<float> v) = (Random(problem.QueryShape, 1), Random(problem.KeyShape, 2), Random(problem.ValueShape, 3));
+        double loop = RegisterLoop(Environment.ProcessorCount);
+        double time = Best(12, () => CpuSoftmax.Forward(problem, 0.125, EpilogueParameters.None, q, k, v, null, null));
+        double rate = 4.0 * 2048 * (causal ? 2049 / 2.0 : 2048) * 64 * 8 / time;
+        Report($"softmax B1 H8 N2048 D64 causal {causal}: {time * 1e3:F1} ms, {rate / 1e9:F1} GFLOP/s, {rate / loop:P0} of {loop / 1e9:F1}");
+        Assert.That(rate / loop, Is.GreaterThan(0.4));
+    }
+
+    [Test]
+    public void Threshold_attention_on_trained_input_is_half_as_fast_again_as_dense_softmax()
+    {
+        GoldenCase real = GoldenCase.Load("real", "threshold-differential");
+        ThresholdDifferentialInputs inputs = real.Inputs;
+        HostArray<float> q1 = HostArray<float>.Read(inputs.Query1);
+        HostArray<float> k1 = HostArray<float>.Read(inputs.Key1);
+        HostArray<float> q2 = HostArray<float>.Read(inputs.Query2!);
+        HostArray<float> k2 = HostArray<float>.Read(inputs.Key2!);
+        HostArray<float> v = HostArray<float>.Read(inputs.Value);
+        float[] gain = HostArray<float>.Read(inputs.NormGain!).Data;
+        (TensorShape q, TensorShape kv) = (q1.Shape, v.Shape);
+        AttentionProblem problem = new(q.Batch, q.Heads, kv.Heads, q.Rows, kv.Rows, q.Channels, kv.Channels, Causal: true, kv.Rows - q.Rows, Window: 0);
+        ThresholdDifferentialParameters parameters = real.Options.ToParameters(q.Heads);
+        HostArray<float> dout = Random(problem.OutputShape, 5);
+        double softmax = Best(20, () => CpuSoftmax.Forward(problem, 0.125, EpilogueParameters.None, q1, k1, v, null, null));
+        double forward = Best(20, () => CpuThresholdDifferential.Forward(problem, parameters, q1, k1, q2, k2, v, gain, null));
+        double unscreened = Best(20, () => CpuThresholdDifferential.Forward(
+            problem, parameters, q1, k1, q2, k2, v, gain, null, CpuExecution.Default, ThresholdTuning.Default with { MaxCandidates = 0 }));
+        double backward = Best(20, () => CpuThresholdDifferential.Backward(problem, parameters, q1, k1, q2, k2, v, gain, null, dout));
+        Report($"{problem.QueryShape}: softmax {softmax * 1e3:F2} ms, forward {forward * 1e3:F2} ms ({softmax / forward:F2} x), unscreened {unscreened * 1e3:F2} ms, backward {backward * 1e3:F2} ms");
+        Assert.That(softmax / forward, Is.GreaterThan(1.5));
+    }
+
+    private static void Report(FormattableString text) => TestContext.Progress.WriteLine(FormattableString.Invariant(text));
+
+    /// <summary>Best time of several runs in seconds, after enough others for tiered compilation to have finished.</summary>
+    private static double Best(int runs, Action action)
+    {
+        for (long start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start).TotalSeconds < 0.5;)
+        {
+            action();
+        }
+
+        double best = double.PositiveInfinity;
+        for (int run = 0; run < runs; run++)
+        {
+            long start = Stopwatch.GetTimestamp();
+            action();
+            best = Math.Min(best, Stopwatch.GetElapsedTime(start).TotalSeconds);
+        }
+
+        return best;
+    }
+
+    private static void OnThreads(int threads, Action action) =>
+        Parallel.For(0, threads, new ParallelOptions { MaxDegreeOfParallelism = threads }, _ => action());
+
+    /// <summary>FLOP/s of independent fused multiply-adds that touch no memory.</summary>
+    private static double RegisterLoop(int threads)
+    {
+        const long Steps = 2_000_000;
+        RegisterFma loop = new(Steps);
+        return threads * Steps * RegisterFma.Chains * 2.0 * LaneChoice.Widest / Best(15, () => OnThreads(threads, () => LaneChoice.Run(loop)));
+    }
+
+    private static HostArray<float> Random(TensorShape shape, int seed)
+    {
+        HostArray<float> array = new(shape);
+        Array.ConvertAll(Values.Normal(new Random(seed), shape.Count), value => (float)value).CopyTo(array.Data, 0);
+        return array;
+    }
+
+    private sealed unsafe class RegisterFma(long steps) : ILaneWork
+    {
+        internal const int Chains = 12;
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public void Run<TLanes, TVector>()
+            where TLanes : struct, ILanes<TVector>
+            where TVector : struct
+        {
+            TVector x = TLanes.Broadcast(0.5f);
+            (TVector a, TVector b, TVector c, TVector d, TVector e, TVector f) = (x, x, x, x, x, x);
+            (TVector g, TVector h, TVector i, TVector j, TVector k, TVector l) = (x, x, x, x, x, x);
+            for (long step = 0; step < steps; step++)
+            {
+                a = TLanes.MultiplyAdd(a, x, x);
+                b = TLanes.MultiplyAdd(b, x, x);
+                c = TLanes.MultiplyAdd(c, x, x);
+                d = TLanes.MultiplyAdd(d, x, x);
+                e = TLanes.MultiplyAdd(e, x, x);
+                f = TLanes.MultiplyAdd(f, x, x);
+                g = TLanes.MultiplyAdd(g, x, x);
+                h = TLanes.MultiplyAdd(h, x, x);
+                i = TLanes.MultiplyAdd(i, x, x);
+                j = TLanes.MultiplyAdd(j, x, x);
+                k = TLanes.MultiplyAdd(k, x, x);
+                l = TLanes.MultiplyAdd(l, x, x);
+            }
+
+            TVector sum = TLanes.Add(TLanes.Add(TLanes.Add(a, b), TLanes.Add(c, d)), TLanes.Add(TLanes.Add(e, f), TLanes.Add(g, h)));
+            Assert.That(TLanes.Sum(TLanes.Add(sum, TLanes.Add(TLanes.Add(i, j), TLanes.Add(k, l)))), Is.GreaterThan(0));
+        }
+    }
+
+    private sealed unsafe class TileProducts(TileProducts.Kind kind, int repeats) : ILaneWork
+    {
+        internal enum Kind
+        {
+            Scores,
+            Values,
+            Transposed,
+        }
+
+        public void Run<TLanes, TVector>()
+            where TLanes : struct, ILanes<TVector>
+            where TVector : struct
+        {
+            const int Tiles = 16;
+            using FloatArena arena = new(FloatArena.Large);
+            PaddedRows queries = new(arena, 64, 64);
+            PaddedRows keys = new(arena, 64 * Tiles, 64);
+            PaddedRows results = new(arena, 64, 64);
+            ColumnPanels columns = new(arena, 64 * Tiles, 64, MicroKernel<TLanes, TVector>.MaxColumns);
+            queries.Clear(64);
+            keys.Clear(64 * Tiles);
+            results.Clear(64);
+            for (int tile = 0; tile < Tiles; tile++)
+            {
+                columns.Fill(tile, keys.Row(64 * tile), 64, 64);
+            }
+
+            for (int i = 0; i < repeats; i++)
+            {
+                int tile = i % Tiles;
+                (LeftFactor left, RightFactor right) = kind switch
+                {
+                    Kind.Scores => (queries.Left(0), columns.Tile(tile)),
+                    Kind.Values => (queries.Left(0), keys.Right<TLanes, TVector>(64 * tile)),
+                    _ => (queries.Left(0).Transposed, keys.Right<TLanes, TVector>(64 * tile)),
+                };
+                TileProduct<TLanes, TVector>.Multiply(left, right, 64, 64, 64, results.Row(0), 64, accumulate: kind != Kind.Scores);
+            }
+        }
+    }
+}
