@@ -50,7 +50,17 @@ if(SIEVE_WITH_CUDA)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0 AND CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13.1)
     string(APPEND spills ",--warning-as-error")
   endif()
-  target_compile_options(sieve_cuda_options INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Xptxas ${spills} -lineinfo>")
+  set(common "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Xptxas ${spills} -lineinfo>")
+  target_compile_options(sieve_cuda_options INTERFACE ${common})
+
+  # Kernels written for Hopper alone (wgmma) are compiled for it alone.
+  set(SIEVE_WITH_SM90 OFF)
+  if("90a" IN_LIST SIEVE_ARCHITECTURES)
+    set(SIEVE_WITH_SM90 ON)
+    add_library(sieve_cuda_sm90_options INTERFACE)
+    target_compile_options(sieve_cuda_sm90_options INTERFACE
+      "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-gencode=arch=compute_90a,code=sm_90a>" ${common})
+  endif()
   list(JOIN SIEVE_ARCHITECTURES ", sm_" architectures)
   set(SIEVE_BUILD_DESCRIPTION "SieveAttention ${PROJECT_VERSION}, CUDA ${CMAKE_CUDA_COMPILER_VERSION}, sm_${architectures}")
   message(STATUS "CUDA kernels: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, sm_${architectures}")

@@ -75,7 +75,7 @@ int32_t sieve_context_create(const sieve_context_options *options, sieve_context
     auto made = std::make_unique<sieve_context>();
     made->device = o.device;
     made->capability = 10 * info.capability_major + info.capability_minor;
-    made->shared_memory_bytes = info.shared_memory_bytes;
+    made->multiprocessors = info.multiprocessors;
     made->log_callback = o.log;
     made->log_user_data = o.log_user_data;
     made->log_level = o.log_level;

@@ -8,7 +8,7 @@
 struct sieve_context {
   int32_t device = 0;
   int32_t capability = 0;  // 10 * major + minor
-  int32_t shared_memory_bytes = 0;
+  int32_t multiprocessors = 0;
   sieve_log_callback log_callback = nullptr;
   void *log_user_data = nullptr;
   int32_t log_level = SIEVE_LOG_NONE;

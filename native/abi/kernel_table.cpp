@@ -51,10 +51,15 @@ std::string describe(const KernelDescription &k) {
                 path_name(k.path), dtype_name(k.dtype), k.head_dim, k.value_dim);
 }
 
+// Machine code written for Hopper alone does not run on what came after it.
+bool runs_on(const KernelDescription &k, int32_t capability) {
+  return k.path == SIEVE_PATH_HOPPER ? capability == k.capability : capability >= k.capability;
+}
+
 // How far a kernel is from a question; the message names the nearest.
 int distance(const KernelDescription &k, const sieve_support_query &q, int32_t capability) {
   return (k.operation != q.operation) * 100000 + (k.direction != q.direction) * 50000 +
-         (k.capability > capability) * 20000 + (q.path != SIEVE_PATH_AUTOMATIC && k.path != q.path) * 10000 +
+         !runs_on(k, capability) * 20000 + (q.path != SIEVE_PATH_AUTOMATIC && k.path != q.path) * 10000 +
          (k.dtype != q.dtype) * 5000 + std::abs(k.head_dim - q.head_dim) + std::abs(k.value_dim - q.value_dim);
 }
 }  // namespace
@@ -93,10 +98,11 @@ int find_kernel(const sieve_support_query &query, int32_t capability) {
     throw Failure(
         SIEVE_STATUS_UNSUPPORTED,
         format(
-            "no kernel for %s %s, path %s, %s, head_dim %d, value_dim %d on compute capability %d.%d; the nearest supported is %s (compute capability %d.%d and newer)",
+            "no kernel for %s %s, path %s, %s, head_dim %d, value_dim %d on compute capability %d.%d; the nearest supported is %s (compute capability %d.%d%s)",
             operation_name(query.operation), direction_name(query.direction), path_name(query.path),
             dtype_name(query.dtype), query.head_dim, query.value_dim, capability / 10, capability % 10,
-            describe(kernel_at(best)).c_str(), kernel_at(best).capability / 10, kernel_at(best).capability % 10));
+            describe(kernel_at(best)).c_str(), kernel_at(best).capability / 10, kernel_at(best).capability % 10,
+            kernel_at(best).path == SIEVE_PATH_HOPPER ? "" : " and newer"));
   return best;
 }
 

@@ -84,6 +84,16 @@ void require_outputs(const sieve_tda_forward_arguments &a, const Dimensions &d) 
   }
 }
 
+// The copy engine cannot read a tensor that repeats itself (stride 0): the name of the first one, or null.
+const char *repeating_tensor(const sieve_tda_forward_arguments &a) {
+  const sieve_tensor *tensors[] = {&a.query1, &a.key1, &a.query2, &a.key2, &a.value};
+  const char *names[] = {"query1", "key1", "query2", "key2", "value"};
+  for (int i = 0; i < 5; ++i)
+    for (int d = 0; d < 3; ++d)
+      if (tensors[i]->data != nullptr && tensors[i]->sizes[d] > 1 && tensors[i]->strides[d] == 0) return names[i];
+  return nullptr;
+}
+
 // Everything that can be wrong is found here; `workspace` may be null when only the size is asked for.
 ForwardCall plan_forward(const sieve_context *context, const sieve_attention_problem *problem,
                          const sieve_tda_forward_arguments *arguments, void *workspace) {
@@ -112,10 +122,14 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
     throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
                   format("power is %g; allowed: 1 and larger", static_cast<double>(a.power)));
 
+  const char *repeating = repeating_tensor(a);
+  if (repeating != nullptr && p.path == SIEVE_PATH_HOPPER)
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  format("%s has a stride of 0; allowed: positive strides on the path hopper", repeating));
   const sieve_support_query query{sizeof(sieve_support_query),
                                   SIEVE_OPERATION_TDA,
                                   SIEVE_DIRECTION_FORWARD,
-                                  p.path,
+                                  repeating != nullptr ? static_cast<int32_t>(SIEVE_PATH_GENERIC) : p.path,
                                   a.query1.dtype,
                                   static_cast<int32_t>(d.head_dim),
                                   static_cast<int32_t>(d.value_dim),
@@ -153,6 +167,10 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   for (int view = 0; view < plan.views; ++view) {
     plan.query_inverse_norms[view] = take(d.query_heads, d.queries);
     plan.key_inverse_norms[view] = take(d.key_heads, d.keys);
+  }
+  if (chosen.path == SIEVE_PATH_HOPPER) {
+    plan.next_tile = reinterpret_cast<int32_t *>(take(1, 1));
+    plan.multiprocessors = c.multiprocessors;
   }
   call.workspace_bytes = offset;
   return call;
@@ -192,9 +210,10 @@ int32_t sieve_tda_forward(const sieve_context *context, const sieve_attention_pr
       context->log(
           SIEVE_LOG_TRACE,
           sieve::format(
-              "tda forward: %d views, batch %d, %d query heads, %d queries, %lld keys, head_dim %d, generic kernel",
+              "tda forward: %d views, batch %d, %d query heads, %d queries, %lld keys, head_dim %d, %s kernel",
               call.plan.views, call.plan.problem.batch, call.plan.problem.query_heads, call.plan.problem.queries,
-              static_cast<long long>(call.plan.key_rows), call.kernel->description.head_dim));
+              static_cast<long long>(call.plan.key_rows), call.kernel->description.head_dim,
+              call.kernel->description.path == SIEVE_PATH_HOPPER ? "hopper" : "generic"));
   });
 }
 

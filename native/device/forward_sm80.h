@@ -17,12 +17,14 @@
 //   begin_row(arguments, ...)        the kRowScalars floats of a row; they wait in shared memory, registers are scarcer
 //   begin(arguments, head)           the state before the first key
 //   weigh(state, scores, ...)        scores -> weights in place; returns whether the warp has a non-zero one
-//   finish(rows, ...)                factor that undoes a scale of the weights
+//   rescale(state, output)           what a new maximum does to the output so far; nothing where weights are final at
+//   once finish(state, ...)               factor of the whole output row; writes per-row results
 // docs/kernels.md lists the policies of the other operators.
 #pragma once
 
 #include "device/epilogue.h"
 #include "device/problem.h"
+#include "device/rows.h"
 #include "device/sequence.h"
 #include "device/shared_tile.h"
 #include "device/warp_product.h"
@@ -41,27 +43,6 @@ struct ForwardArguments {
   typename Policy::Arguments policy;
 };
 
-// Which keys of a chunk the rows of this thread see. Inactive: all rows of the warp see all of them.
-struct ChunkMask {
-  const ProblemView &problem;
-  const Sequence &sequence;
-  int row;  // of the sequence: first row of this thread
-  int key;  // of the sequence: first key of this thread's columns
-  bool active;
-
-  // Keys visible to the row of row tile m, half, counted from `key`.
-  __device__ KeyRange columns(int m, int half) const {
-    const KeyRange range = sequence.visible(problem, ptx::mov_here(row) + 16 * m + 8 * half);
-    return {range.first - key, range.end - key};
-  }
-};
-
-// Rows of this thread: 16-row tile m, half -> first + 16 m + 8 half, of the sequence.
-struct ThreadRows {
-  int first;
-  __device__ int row(int m, int half) const { return first + 16 * m + 8 * half; }
-};
-
 template <class Shape>
 struct ForwardSharedMemory {
   struct Stage {
@@ -72,15 +53,8 @@ struct ForwardSharedMemory {
     Stage stages[Shape::kStages];
     uint8_t query[Shape::kViews][SharedTile<Shape::kRows, Shape::kHeadDim>::kBytes];  // only before the first key block
   };
-  float key_scalars[Shape::kStages][Shape::kKeyScalars][Shape::kKeyBlock];
-  float row_scalars[Shape::kRowScalars][Shape::kRows];
-};
-
-// Scalars of the rows of this thread.
-template <int kRows>
-struct RowScalars {
-  const float *first;  // of the thread's first row
-  __device__ float at(int scalar, int m, int half) const { return first[scalar * kRows + 16 * m + 8 * half]; }
+  float key_scalars[Shape::kStages][Shape::kKeyScalars == 0 ? 1 : Shape::kKeyScalars][Shape::kKeyBlock];
+  float row_scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars][Shape::kRows];
 };
 
 // Walks along the keys of a sequence, one key block a step, and copies what this thread has to copy.
@@ -144,7 +118,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   extern __shared__ __align__(128) uint8_t raw[];
   SharedMemory &shared = *reinterpret_cast<SharedMemory *>(raw);
 
-  const BlockPlace place = BlockPlace::here(a.problem, a.query_blocks);
+  const PlaceOfBlock block_place{a.problem, a.query_blocks};
+  const BlockPlace place = block_place.get();
   const Sequence sequence = Sequence::at(a.problem, place.sequence);
   const int block_row = place.query_block * Shape::kRows;
   if (block_row >= sequence.queries) return;
@@ -167,7 +142,7 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   }
   ptx::cp_async_commit_group();
   for (int row = static_cast<int>(threadIdx.x); row < Shape::kRows; row += Shape::kThreads) {
-    float scalars[Shape::kRowScalars];
+    float scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars];
     Policy::begin_row(a.policy, a.problem, sequence, place.head, block_row + row, scalars);
 #pragma unroll
     for (int i = 0; i < Shape::kRowScalars; ++i) shared.row_scalars[i][row] = scalars[i];
@@ -217,7 +192,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
       const ChunkMask mask{a.problem, sequence, thread_rows.first, key + 2 * (lane & 3),
                            key < warp_bottom.first || key + Shape::kKeyChunk > warp_top.end};
       const float *key_scalars = &shared.key_scalars[stage][0][chunk + 2 * (lane & 3)];
-      if (!Policy::weigh(state, scores, row_scalars, thread_rows, key_scalars, mask, a)) continue;
+      if (!Policy::weigh(state, scores, row_scalars, thread_rows, key_scalars, mask, a.policy, block_place)) continue;
+      Policy::rescale(state, output);
       const uint32_t values = ptx::shared_address(shared.stages[stage].value);
       if (mask.active)
         value_product<Element, true, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(
@@ -229,16 +205,18 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
     stage = stage == Shape::kStages - 1 ? 0 : stage + 1;
   }
 
-  const BlockPlace end_place = BlockPlace::here(a.problem, a.query_blocks);
+  const BlockPlace end_place = block_place.get();
   const Sequence end_sequence = Sequence::at(a.problem, end_place.sequence);
 #pragma unroll
   for (int m = 0; m < Shape::kRowTiles; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = thread_rows.row(m, half);
-      store_row<Element, Shape::kValueDim>(output[m], half, Policy::finish(row_scalars, m, half), a.problem.epilogue,
-                                           a.output, a.output_type, end_sequence.batch, end_place.head,
-                                           end_sequence.query_start + row, row < end_sequence.queries);
+      store_row<Element, Shape::kValueDim>(
+          output[m], half,
+          Policy::finish(state, row_scalars, a.policy, end_place, end_sequence, row, m, half, a.problem.query_heads),
+          a.problem.epilogue, a.output, a.output_type, end_sequence.batch, end_place.head,
+          end_sequence.query_start + row, row < end_sequence.queries);
     }
   }
 }

@@ -57,11 +57,23 @@ struct BlockPlace {
   int head;
   int sequence;
 
-  __device__ static BlockPlace here(const ProblemView &problem, int query_blocks) {
-    const int tile = ptx::ctaid_x();
+  __device__ static BlockPlace of(const ProblemView &problem, int query_blocks, int tile) {
     return {query_blocks - 1 - tile % query_blocks, tile / query_blocks % problem.query_heads,
             tile / query_blocks / problem.query_heads};
   }
+};
+
+// The place of a thread block that computes one tile, read again at every use: cheap, and no register over a long loop.
+struct PlaceOfBlock {
+  const ProblemView &problem;
+  int query_blocks;
+  __device__ BlockPlace get() const { return BlockPlace::of(problem, query_blocks, ptx::ctaid_x()); }
+};
+
+// A place kept in registers, where a thread block computes many tiles.
+struct KeptPlace {
+  BlockPlace place;
+  __device__ const BlockPlace &get() const { return place; }
 };
 
 }  // namespace sieve

@@ -142,20 +142,40 @@ void test_kernels() {
   CHECK(sieve_support(&fake_context, &query) == SIEVE_STATUS_OK);
   query.head_dim = 96;
   CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "head_dim 96",
-                "nearest supported is tda forward generic bfloat16");
+                "nearest supported is tda forward");
   query.head_dim = 64;
   query.direction = SIEVE_DIRECTION_DECODE;
   CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "tda decode", "nearest");
   query.direction = SIEVE_DIRECTION_FORWARD;
+  fake_context.capability = 80;
   query.path = SIEVE_PATH_HOPPER;
   CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "path hopper", "nearest");
   REFUSES(SIEVE_STATUS_UNSUPPORTED,
           (c.arguments.value = Call::tensor(2, 130, 96), c.arguments.output = Call::tensor(4, 100, 96)), "value_dim 96",
           "nearest supported");
 
+  // Machine code of Hopper alone does not run on later devices.
+  fake_context.capability = 100;
+  CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "path hopper",
+                "compute capability 10.0");
+  fake_context.capability = 80;
+
   // Two views: inverse norms of 4 x 100 query rows and 2 x 130 key rows, each rounded up to 256 bytes.
   CHECK(call.workspace(&fake_context, &bytes) == SIEVE_STATUS_OK);
   CHECK(bytes == 2 * (1792 + 1280));
+  if (SIEVE_WITH_SM90) {
+    fake_context.capability = 90;
+    CHECK(call.workspace(&fake_context, &bytes) == SIEVE_STATUS_OK);
+    CHECK(bytes == 2 * (1792 + 1280) + 256);  // the counter of tiles
+    call.arguments.value.strides[1] = 0;
+    CHECK(call.workspace(&fake_context, &bytes) == SIEVE_STATUS_OK);
+    CHECK(bytes == 2 * (1792 + 1280));  // a repeating tensor takes the generic path
+    call.problem.path = SIEVE_PATH_HOPPER;
+    CHECK_FAILURE(call.workspace(&fake_context, &bytes), SIEVE_STATUS_INVALID_ARGUMENT, "value has a stride of 0",
+                  "positive strides");
+    call = Call();
+    fake_context.capability = 80;
+  }
   call.arguments.lambda.value = 0;
   CHECK(call.workspace(&fake_context, &bytes) == SIEVE_STATUS_OK);
   CHECK(bytes == 1792 + 1280);

@@ -45,10 +45,11 @@ struct Buffers {
   void *output() const { return out.data() + kGuard; }
 };
 
-void run(const NaiveProblem &p, Buffers &b) {
+void run(const NaiveProblem &p, Buffers &b, int32_t path) {
   sieve_attention_problem problem{};
   problem.struct_size = sizeof problem;
   problem.causal = p.causal;
+  problem.path = path;
   problem.query_alignment = SIEVE_QUERY_ALIGNMENT_OFFSET;
   problem.query_offset = p.offset;
   problem.window = p.window;
@@ -82,13 +83,13 @@ void run(const NaiveProblem &p, Buffers &b) {
   check_cuda(cudaDeviceSynchronize(), "sieve_tda_forward");
 }
 
-void test(const Case &c) {
+void test(const Case &c, int32_t path) {
   const NaiveProblem &p = c.p;
   Buffers b(p);
-  run(p, b);
+  run(p, b, path);
   const std::vector<uint8_t> bits = b.out.read();
   const std::vector<int> s1 = b.survivors1.read(), s2 = b.survivors2.read();
-  run(p, b);
+  run(p, b, path);
   CHECK(bits == b.out.read());  // bitwise repeatable
 
   DeviceArray<double> reference(b.q1.count());
@@ -109,11 +110,103 @@ void test(const Case &c) {
   for (size_t i = 0; i < s1.size(); ++i)
     moved += static_cast<size_t>(std::abs(s1[i] - e1[i]) + std::abs(s2[i] - e2[i]));
   const double tolerance = 4 * (p.dtype == SIEVE_DTYPE_BFLOAT16 ? 1.0 / 512 : 1.0 / 4096) * largest;
-  std::printf("%-44s max|out| %.3e  error %.3e  allowed %.3e  survivors moved %zu\n", c.name, largest, error, tolerance,
-              moved);
+  std::printf("%-8s %-44s max|out| %.3e  error %.3e  allowed %.3e  survivors moved %zu\n",
+              path == SIEVE_PATH_HOPPER ? "hopper" : "generic", c.name, largest, error, tolerance, moved);
   CHECK(error <= tolerance);
   CHECK(moved <= s1.size() / 1000);
   for (size_t i = 0; i < Buffers::kGuard; ++i) CHECK(bits[i] == 0xff && bits[bits.size() - 1 - i] == 0xff);
+}
+
+// Packed sequences, or padded ones with their lengths in device memory, give bit for bit what each sequence gives
+// alone.
+void test_sequences(int32_t path, bool padded) {
+  constexpr int kHeads = 2, kDim = 64, kCount = 3, kLongest = 300;
+  const int lengths[kCount] = {77, 300, 1};
+  const int total = padded ? kCount * kLongest : 77 + 300 + 1;
+  const NaiveProblem all{padded ? kCount : 1,
+                         kHeads,
+                         kHeads,
+                         padded ? kLongest : total,
+                         padded ? kLongest : total,
+                         kDim,
+                         true,
+                         0,
+                         0,
+                         0.5,
+                         1,
+                         0.4,
+                         2,
+                         false,
+                         0,
+                         1,
+                         SIEVE_DTYPE_BFLOAT16};
+  Buffers b(all);
+  const size_t elements = b.q1.count();
+  DeviceArray<uint16_t> together(elements), alone(elements);
+  DeviceArray<int32_t> starts(kCount + 1), device_lengths(kCount);
+  starts.write({0, 77, 377, 378});
+  device_lengths.write({77, 300, 1});
+
+  sieve_attention_problem problem{};
+  problem.struct_size = sizeof problem;
+  problem.causal = 1;
+  problem.path = path;
+  problem.output_scale = 1;
+  sieve_tda_forward_arguments a{};
+  a.struct_size = sizeof a;
+  a.beta.value = 0.5f;
+  a.lambda.value = 0.4f;
+  a.kappa = 1;
+  a.power = 2;
+  DeviceArray<uint8_t> workspace(1 << 20);
+  const auto launch = [&](uint16_t *output, int batch, int64_t rows, int64_t offset) {
+    const auto at = [&](const DeviceArray<uint16_t> &array) {
+      sieve_tensor t = view(array.data() + offset, SIEVE_DTYPE_BFLOAT16, batch, kHeads, rows, kDim);
+      t.strides[1] = static_cast<int64_t>(all.queries) * kDim;
+      t.strides[0] = kHeads * t.strides[1];
+      return t;
+    };
+    a.query1 = at(b.q1);
+    a.key1 = at(b.k1);
+    a.query2 = at(b.q2);
+    a.key2 = at(b.k2);
+    a.value = at(b.v);
+    a.output = a.query1;
+    a.output.data = output + offset;
+    CHECK(sieve_tda_forward(context, &problem, &a, workspace.data(), workspace.bytes(), nullptr) == SIEVE_STATUS_OK);
+    check_cuda(cudaDeviceSynchronize(), "sequences");
+  };
+  together.fill(0xff);
+  alone.fill(0xff);
+  // Position i of a query is its row: with padded keys the end of the keys is not the end of the queries.
+  problem.query_alignment = SIEVE_QUERY_ALIGNMENT_OFFSET;
+  if (padded) {
+    problem.key_lengths = device_lengths.data();
+  } else {
+    problem.query_starts = problem.key_starts = starts.data();
+    problem.sequence_count = kCount;
+    problem.longest_query = kLongest;
+  }
+  launch(together.data(), padded ? kCount : 1, padded ? kLongest : total, 0);
+  problem.query_starts = problem.key_starts = problem.key_lengths = nullptr;
+  problem.sequence_count = problem.longest_query = 0;
+  const std::vector<uint16_t> joint = together.read();
+  int64_t row = 0;
+  for (int s = 0; s < kCount; ++s) {
+    launch(alone.data(), 1, lengths[s], padded ? static_cast<int64_t>(s) * kHeads * kLongest * kDim : row * kDim);
+    row += lengths[s];
+  }
+  const std::vector<uint16_t> separate = alone.read();
+  size_t compared = 0, different = 0;
+  for (size_t i = 0; i < elements; ++i) {
+    if (separate[i] == 0xffff) continue;  // padding rows are nobody's
+    ++compared;
+    different += separate[i] != joint[i];
+  }
+  std::printf("%-8s %-44s %zu elements, %zu differ\n", path == SIEVE_PATH_HOPPER ? "hopper" : "generic",
+              padded ? "padded sequences" : "packed sequences", compared, different);
+  CHECK(compared == static_cast<size_t>(378) * kHeads * kDim);
+  CHECK(different == 0);
 }
 
 }  // namespace sieve::test
@@ -146,7 +239,18 @@ int main() {
        {1, 2, 1, 130, 130, 64, true, 0, 0, 50, 1, 0.5, 2, true, 1e-6, 1, kFp16}},
       {"bf16 D64 1024 rows", {1, 4, 1, 1024, 1024, 64, true, 0, 0, 0.9, 1, 0.3, 2, true, 1e-6, 1, kBf16}},
   };
-  for (const Case &c : cases) test(c);
+  sieve_support_query query{
+      sizeof query, SIEVE_OPERATION_TDA, SIEVE_DIRECTION_FORWARD, SIEVE_PATH_GENERIC, kBf16, 64, 64, 0};
+  for (const int32_t path : {SIEVE_PATH_GENERIC, SIEVE_PATH_HOPPER}) {
+    query.path = path;
+    if (sieve_support(context, &query) != SIEVE_STATUS_OK) {
+      std::printf("not run: %s\n", sieve_last_message());
+      continue;
+    }
+    for (const Case &c : cases) test(c, path);
+    test_sequences(path, false);
+    test_sequences(path, true);
+  }
   CHECK(sieve_context_destroy(context) == SIEVE_STATUS_OK);
   return finish();
 }

@@ -78,9 +78,6 @@ internal sealed class CaseInputs
         return host.To(device);
     }
 
-    /// <summary>A tensor for an operator on a device, or null where the case does not have it.</summary>
-    public AttentionTensor? LoadOptional(string name, AttentionDevice device) => Has(name) ? Load(name, device) : null;
-
     /// <summary>The values as a dense array to compute on.</summary>
     public HostArray<T> Read<T>(string name)
         where T : unmanaged, System.Numerics.IFloatingPointIeee754<T>
@@ -92,9 +89,10 @@ internal sealed class CaseInputs
     private static TensorShape ShapeOf(StoredTensor tensor) => tensor.Shape switch
     {
         [int batch, int heads, int rows, int channels] => new TensorShape(batch, heads, rows, channels),
+        [int rows, int channels] => new TensorShape(1, 1, rows, channels),
         [int batch, int heads, int rows] => new TensorShape(batch, heads, rows, 1),
         [int channels] => new TensorShape(1, 1, 1, channels),
-        _ => throw new ArgumentException($"{tensor.Name}: found shape {Text.Shape(tensor.Shape)}; allowed: rank 1, 3 or 4"),
+        _ => throw new ArgumentException($"{tensor.Name}: found shape {Text.Shape(tensor.Shape)}; allowed: rank 1 to 4"),
     };
 
     private StoredTensor Round(StoredTensor tensor, TensorType type)

@@ -27,6 +27,26 @@ internal sealed class CaseMetadata(string file, IReadOnlyDictionary<string, stri
     /// <summary>A finite number, or the default where the key is absent.</summary>
     public double Number(string key, double absent) => OptionalNumber(key, _ => true, "") ?? absent;
 
+    /// <summary>A finite number, or null where the key is absent.</summary>
+    public double? OptionalNumber(string key) => OptionalNumber(key, _ => true, "");
+
+    /// <summary>A finite number within limits, or null where the key is absent.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="isAllowed">Says whether a number is within the limits.</param>
+    /// <param name="limits">The limits as text.</param>
+    public double? OptionalNumberWithin(string key, Func<double, bool> isAllowed, string limits) =>
+        OptionalNumber(key, isAllowed, $" {limits}");
+
+    /// <summary>A finite number that must be there.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="with">What demands it, such as <c>row_factor = ssmax</c>.</param>
+    public double RequiredNumber(string key, string with) =>
+        OptionalNumber(key) ?? throw Missing(key, $"{CaseNumber.Description}, finite (required with {with})");
+
+    /// <summary>An integer within limits that must be there.</summary>
+    public long RequiredInteger(string key, long least, long most) =>
+        OptionalInteger(key, least, most) ?? throw Missing(key, $"an integer from {least} to {most}");
+
     /// <summary>A finite number at least as large as the limit, or the default where the key is absent.</summary>
     public double NumberAtLeast(string key, double absent, double least) =>
         OptionalNumber(key, value => value >= least, $" >= {least}") ?? absent;
@@ -61,6 +81,15 @@ internal sealed class CaseMetadata(string file, IReadOnlyDictionary<string, stri
                 $"metadata {Cli.Text.Quote(unknown)}",
                 $"the value {Cli.Text.Quote(values[unknown])} under a key that this operator does not have",
                 string.Join(", ", _known));
+        }
+    }
+
+    /// <summary>Refuses a key that only makes sense with something else.</summary>
+    public void RefuseWithout(string key, bool isThere, string with)
+    {
+        if (!isThere && Find(key) is string text)
+        {
+            throw Refuse(key, $"{Cli.Text.Quote(text)} without {with}", $"{key} with {with} only");
         }
     }
 

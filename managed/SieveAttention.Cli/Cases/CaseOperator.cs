@@ -8,7 +8,16 @@ namespace SieveAttention.Cli.Cases;
 /// </summary>
 internal abstract class CaseOperator
 {
-    private static readonly CaseOperator[] s_operators = [new ThresholdDifferentialOperator()];
+    private static readonly CaseOperator[] s_operators =
+    [
+        new SoftmaxOperator(),
+        new ThresholdDifferentialOperator(),
+        new DifferentialOperator(),
+        new GroupedDifferentialOperator(),
+        new SparseSparseOperator(),
+        new EntmaxOperator(),
+        new SupportBasisOperator(),
+    ];
 
     /// <summary>All names that the case format gives to operators, also those that this version does not run.</summary>
     private static readonly string[] s_names = ["softmax", "tda", "diff", "diff_v2", "ssa", "entmax", "support_basis"];

@@ -33,6 +33,12 @@ internal sealed record CaseResult(IReadOnlyList<StoredTensor> Tensors, TimeSpan 
             ? new StoredTensor(name, [1], new[] { value })
             : new StoredTensor(name, [1], new[] { (float)value });
 
+    /// <summary>Numbers in the form of a result file: shape [count].</summary>
+    public static StoredTensor Store(string name, IReadOnlyList<double> values, AttentionDevice device) =>
+        device.Kind == AttentionDeviceKind.Reference
+            ? new StoredTensor(name, [values.Count], values.ToArray())
+            : new StoredTensor(name, [values.Count], values.Select(value => (float)value).ToArray());
+
     /// <summary>Mean and largest of counts, and the rows where they are 0, as text.</summary>
     public static string DescribeCounts(StoredTensor counts)
     {

@@ -27,6 +27,50 @@ internal static class CommonParts
         return new OutputEpilogue { Norm = norm, NormEpsilon = epsilon, OutputScale = metadata.Number("output_scale", 1) };
     }
 
+    /// <summary>Reads <c>scale</c>.</summary>
+    public static ScoreOptions ReadScale(CaseMetadata metadata) => new() { Scale = metadata.OptionalNumber("scale") };
+
+    /// <summary>Reads <c>scale</c> and <c>row_factor</c> with its keys.</summary>
+    public static ScoreOptions ReadScores(CaseMetadata metadata)
+    {
+        const string Ssmax = "ssmax";
+        const string Asentmax = "asentmax";
+        string kind = metadata.Choice("row_factor", "none", "none", Ssmax, Asentmax);
+        metadata.RefuseWithout("row_s", kind == Ssmax, $"row_factor = {Ssmax}");
+        metadata.RefuseWithout("row_beta", kind == Asentmax, $"row_factor = {Asentmax}");
+        metadata.RefuseWithout("row_gamma", kind == Asentmax, $"row_factor = {Asentmax}");
+        RowFactor factor = kind switch
+        {
+            Ssmax => RowFactor.Ssmax(metadata.RequiredNumber("row_s", $"row_factor = {Ssmax}")),
+            Asentmax => RowFactor.Asentmax(
+                metadata.RequiredNumber("row_beta", $"row_factor = {Asentmax}"),
+                metadata.RequiredNumber("row_gamma", $"row_factor = {Asentmax}")),
+            _ => RowFactor.None,
+        };
+        return ReadScale(metadata) with { RowFactor = factor };
+    }
+
+    /// <summary>Scale and row factor as text; empty where both are the default.</summary>
+    public static string Describe(ScoreOptions scores)
+    {
+        RowFactor factor = scores.RowFactor;
+        string scale = scores.Scale is { } number ? $"  scale {Text.Parameter(number)}" : "";
+        return scale + factor.Kind switch
+        {
+            RowFactorKind.Ssmax => $"  row_factor ssmax (s {Text.Parameter(factor.Values[0])})",
+            RowFactorKind.Asentmax =>
+                $"  row_factor asentmax (beta {Text.Parameter(factor.Values[0])}, gamma {Text.Parameter(factor.Exponents[0])})",
+            _ => "",
+        };
+    }
+
+    /// <summary>Norm and output scale as text; empty where both are the default.</summary>
+    public static string Describe(OutputEpilogue epilogue)
+    {
+        string norm = epilogue.Norm == OutputNorm.Rms ? $"  norm rms (eps {Text.Parameter(epilogue.NormEpsilon!.Value)})" : "";
+        return norm + (epilogue.OutputScale == 1 ? "" : $"  output_scale {Text.Parameter(epilogue.OutputScale)}");
+    }
+
     /// <summary>Reads one view of queries and keys with the values, and gives the dimensions of the problem.</summary>
     public static AttentionProblem ReadView(CaseTensors tensors, string query, string key, string value, AttentionMask mask)
     {
@@ -50,5 +94,23 @@ internal static class CommonParts
         return gain is null || epilogue.Norm == OutputNorm.Rms
             ? gain
             : throw tensors.Refuse("norm_gain", "a gain without a norm", "norm_gain with metadata norm = rms only");
+    }
+
+    /// <summary>Reads the tensors of an operator with two views; those of the first have been checked.</summary>
+    public static CaseInputs ReadTwoViews(string file, CaseTensors tensors, AttentionProblem problem, OutputEpilogue epilogue)
+    {
+        int[] queryShape = [problem.Batch, problem.QueryHeads, problem.Queries, problem.HeadDim];
+        int[] keyShape = [problem.Batch, problem.KeyHeads, problem.Keys, problem.HeadDim];
+        int[] outputShape = [problem.Batch, problem.QueryHeads, problem.Queries, problem.ValueDim];
+        CaseInputs inputs = new(file);
+        inputs.AddOperand(tensors.Required("q1", queryShape));
+        inputs.AddOperand(tensors.Required("k1", keyShape));
+        inputs.AddOperand(tensors.Required("q2", queryShape));
+        inputs.AddOperand(tensors.Required("k2", keyShape));
+        inputs.AddOperand(tensors.Required("v", [problem.Batch, problem.KeyHeads, problem.Keys, problem.ValueDim]));
+        inputs.AddOther(ReadNormGain(tensors, epilogue, problem.ValueDim));
+        inputs.AddOther(tensors.Optional("gate", outputShape[..3]));
+        inputs.AddOther(tensors.Optional("dout", outputShape));
+        return inputs;
     }
 }

@@ -39,7 +39,8 @@ internal sealed class MapCommand : Command
     public override string Notes =>
         "Queries run down, keys across. White is a weight of exactly 0, warm colours are positive, blue ones negative\n"
         + "weights; hatched keys are not visible to the query. Where a cell stands for several pairs it shows the weight of\n"
-        + "largest magnitude. The bars at the right count the keys above the threshold, row by row.";
+        + "largest magnitude. The bars at the right count the keys above the threshold or with a weight,\n"
+        + "row by row.";
 
     /// <inheritdoc/>
     protected override ExitCode Run(Arguments arguments, CommandContext context)
@@ -47,40 +48,50 @@ internal sealed class MapCommand : Command
         string path = arguments.SingleOperand("CASE");
         int width = arguments.Integer(WidthOption, WeightPicture.UsualWidth, WeightPicture.LeastWidth, WeightPicture.MostWidth);
         AttentionCase attentionCase = CaseFile.Read(path);
-        int head = arguments.Integer(HeadOption, 0, 0, attentionCase.Problem.QueryHeads - 1);
-        int batch = arguments.Integer(BatchOption, 0, 0, attentionCase.Problem.Batch - 1);
+        if (attentionCase.WeightsAbsence is { } absence)
+        {
+            throw new UsageException($"{path}: {absence}");
+        }
+        AttentionWeights weights = attentionCase.Weights;
+        int head = arguments.Integer(HeadOption, 0, 0, weights.Heads - 1);
+        int batch = arguments.Integer(BatchOption, 0, 0, weights.Batch - 1);
         string target = OutputPath.Check(
             arguments.Value(OutputPath.OptionName) ?? $"{attentionCase.Name}-batch{batch}-head{head}.png", path);
 
-        IWeightSource source = attentionCase.Weights(batch, head);
+        HeadWeights source = new(weights, batch, head);
         WeightMap map;
+        AttentionStatistics statistics;
         using (Progress progress = context.StartProgress(arguments, 1))
         {
             progress.Step($"{attentionCase.Name}: weights of head {head}");
+            statistics = AttentionStatistics.Of(weights, batch, head);
             map = WeightMap.Compute(source, WeightPicture.MostCells(width, source.CountNames.Count), progress.Report);
         }
-        string counts = Counts(source, map);
-        string title = $"{attentionCase.Operator}  {attentionCase.Name}  head {head} of {attentionCase.Problem.QueryHeads}"
+        string[] counts = source.CountNames.Count > 0 ? [Counts(source, map)] : [];
+        string title = $"{attentionCase.Operator}  {attentionCase.Name}  head {head} of {weights.Heads}"
             + (attentionCase.Problem.Batch > 1 ? $"  batch entry {batch} of {attentionCase.Problem.Batch}" : "");
         string zeros = $"weights exactly 0: {Percent(map.ZeroFraction)} of visible pairs, whole rows: {Percent(map.EmptyRowFraction)}";
         string cells = map.RowsPerCell == 1 && map.ColumnsPerCell == 1
             ? "a cell is one pair of query and key"
-            : $"a cell shows the weight of largest magnitude of {map.RowsPerCell} x {map.ColumnsPerCell} pairs, "
-                + $"a bar the most survivors of {map.RowsPerCell} rows";
+            : $"a cell shows the weight of largest magnitude of {map.RowsPerCell} x {map.ColumnsPerCell} pairs"
+                + (source.CountNames.Count > 0 ? $", a bar the most keys of {map.RowsPerCell} rows" : "");
         Canvas canvas = WeightPicture.Draw(
-            source, map, width, [title, $"{attentionCase.Parameters}  {attentionCase.Dimensions}", zeros, counts, cells]);
+            source, map, width, [title, $"{attentionCase.Parameters}  {attentionCase.Dimensions}", zeros, .. counts, cells]);
         AtomicFile.Write(target, stream => PngFile.Write(stream, canvas, title));
 
         context.Out.WriteLine(title);
         context.Out.WriteLine($"{attentionCase.Parameters}  {attentionCase.Dimensions}");
         context.Out.WriteLine(zeros);
-        context.Out.WriteLine(counts);
+        foreach (string line in counts.Concat(StatisticsText.Lines(statistics)))
+        {
+            context.Out.WriteLine(line);
+        }
         context.Out.WriteLine($"weights from {Text.Number(map.Smallest)} to {Text.Number(map.Largest)}");
         context.Out.WriteLine($"written to {target} ({canvas.Width} x {canvas.Height} pixels)");
         return ExitCode.Ok;
     }
 
-    private static string Counts(IWeightSource source, WeightMap map)
+    private static string Counts(HeadWeights source, WeightMap map)
     {
         IEnumerable<string> parts = source.CountNames.Select(
             (name, index) => $"{name} mean {Text.Number(map.MeanCounts[index])}, largest {map.MostCounts[index].Max()}");

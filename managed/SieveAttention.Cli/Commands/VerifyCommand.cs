@@ -39,6 +39,7 @@ internal sealed class VerifyCommand : Command
         + "  cpu        2e-4 of the largest exact magnitude (gradients 1e-3)\n"
         + "  cuda       twice the error of a plain evaluation in the same 16-bit type with float32 accumulation, plus\n"
         + "             2 max|(exact + .3) - .3 - exact| in that type; the reference sees the rounded inputs\n"
+        + "             where the expected file gives magnitude.NAME, the size of the terms behind a result, it counts if larger\n"
         + "  counts     equal, but for keys whose score is within float32 rounding of the threshold";
 
     /// <inheritdoc/>
@@ -124,7 +125,10 @@ internal sealed class VerifyCommand : Command
         writer.WriteLine(
             $"{attentionCase.File}: {attentionCase.Operator}  {attentionCase.Dimensions}  {attentionCase.Inputs.OperandTypeNames()}");
         writer.WriteLine($"  {attentionCase.Parameters}");
-        writer.WriteLine($"  {attentionCase.Sparsity(verifier.Reference!)}");
+        if (attentionCase.Sparsity(verifier.Reference!) is { } sparsity)
+        {
+            writer.WriteLine($"  {sparsity}");
+        }
         Table table = new Table(
             "device", "dtype", "tensor", "max abs", "rms", "relative", "cosine dist", "tolerance", "time", "", "note")
             .AlignRight(3, 4, 5, 6, 7, 8);

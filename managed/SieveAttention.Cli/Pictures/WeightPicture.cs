@@ -169,12 +169,20 @@ internal sealed class WeightPicture
         double unit = (CountWidth - 1) / Math.Log(1 + most);
         Color color = s_countColors[count % s_countColors.Length];
         canvas.Frame(left, _top, CountWidth, MapHeight, Color.Ink);
+        int free = 0;
         for (int tick = 1; tick <= most; tick *= 10)
         {
             int x = left + (int)(unit * Math.Log(1 + tick));
             canvas.Fill(x, _top, 1, MapHeight, Color.Faint);
             canvas.Fill(x, _top + MapHeight + 1, 1, TickLength, Color.Grey);
-            WriteCentered(canvas, x, _top + MapHeight + TickLength + 5, tick.ToString(CultureInfo.InvariantCulture), Color.Grey);
+            string text = tick.ToString(CultureInfo.InvariantCulture);
+            int half = BitmapFont.Width(text, Scale) / 2;
+            // Where powers of ten stand close, one of them has to do without a number.
+            if (x - half >= free)
+            {
+                WriteCentered(canvas, x, _top + MapHeight + TickLength + 5, text, Color.Grey);
+                free = x + half + LetterHeight;
+            }
         }
         for (int row = 0; row < _map.Rows; row++)
         {

@@ -1,5 +1,3 @@
-using SieveAttention.Cli.Cases;
-
 namespace SieveAttention.Cli.Verification;
 
 /// <summary>What became of one comparison.</summary>
@@ -33,10 +31,17 @@ internal sealed record VerificationRow(
 
     /// <summary>A line for values with a tolerance.</summary>
     public static VerificationRow Compare(
-        string device, string type, StoredTensor computed, ReadOnlySpan<double> exact, double tolerance, TimeSpan? time, string note = "")
+        string device,
+        string type,
+        string tensor,
+        ReadOnlySpan<double> computed,
+        ReadOnlySpan<double> exact,
+        double tolerance,
+        TimeSpan? time,
+        string note = "")
     {
-        ErrorStatistics error = ErrorStatistics.Compare(computed.ToDoubles(), exact);
+        ErrorStatistics error = ErrorStatistics.Compare(computed, exact);
         Verdict verdict = error.MaxAbsolute <= tolerance ? Verdict.Passed : Verdict.Failed;
-        return new VerificationRow(device, type, computed.Name, error, tolerance, time, verdict, note);
+        return new VerificationRow(device, type, tensor, error, tolerance, time, verdict, note);
     }
 }

@@ -6,8 +6,9 @@ namespace SieveAttention.Cli.Verification;
 /// <summary>
 /// Compares the devices with the reference on one case. Tolerances: a float32 device 2e-4 of the largest exact magnitude, 1e-3
 /// for gradients; a GPU in 16 bits twice the error of the <see cref="PlainEvaluation"/> in that type plus its floor; the
-/// reference 1e-9 and 1e-8 of the expected tensors that lie beside the case. Integers are exact, except keys whose score is
-/// within float32 rounding of the threshold.
+/// reference 1e-9 and 1e-8 of the expected tensors that lie beside the case. Where those record the magnitude of the terms behind a
+/// result, which cancel, tolerances are relative to that. Integers are exact, except keys whose score is within float32 rounding
+/// of the threshold.
 /// </summary>
 internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, IReadOnlyList<TensorType> cudaTypes, Progress progress)
 {
@@ -79,11 +80,18 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
                     "reference", Type, name, null, null, null, Verdict.Failed, $"expected with shape {Text.Shape(exact.Shape)}, {found}"));
                 continue;
             }
-            double[] values = exact.ToDoubles();
+            double[] values = given.Specified(exact);
             double relative = isGradient ? ReferenceGradientTolerance : ReferenceTolerance;
-            double tolerance = exact.Type == TensorType.Int32 ? 0 : relative * ErrorStatistics.Largest(values);
+            double tolerance = exact.Type == TensorType.Int32 ? 0 : relative * Scale(name, values);
             _rows.Add(VerificationRow.Compare(
-                "reference", Type, computed, values, tolerance, isGradient ? gradientTime : forwardTime, "against the expected file"));
+                "reference",
+                Type,
+                name,
+                given.Specified(computed),
+                values,
+                tolerance,
+                isGradient ? gradientTime : forwardTime,
+                "against the expected file"));
             forwardTime = isGradient ? forwardTime : null;
             gradientTime = isGradient ? null : gradientTime;
         }
@@ -94,7 +102,7 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
         const string Type = "F32";
         progress.Step($"{given.Name}: {device.Name}");
         CompareOutputs(
-            given, device, Type, reference, exact => (Float32Tolerance * ErrorStatistics.Largest(exact.ToDoubles()), ""));
+            given, device, Type, reference, exact => (Float32Tolerance * Scale(exact.Name, given.Specified(exact)), ""));
         if (referenceGradients is null)
         {
             return;
@@ -107,8 +115,9 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
             foreach (StoredTensor exact in referenceGradients.Tensors)
             {
                 double[] values = exact.ToDoubles();
+                double tolerance = Float32GradientTolerance * Scale(exact.Name, values);
                 _rows.Add(VerificationRow.Compare(
-                    device.Name, Type, computed.Find(exact.Name)!, values, Float32GradientTolerance * Scale(exact.Name, values), time));
+                    device.Name, Type, exact.Name, computed.Find(exact.Name)!.ToDoubles(), values, tolerance, time));
                 time = null;
             }
         }
@@ -159,7 +168,15 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
             else
             {
                 (double allowed, string note) = tolerance(exact);
-                _rows.Add(VerificationRow.Compare(device.Name, type, found, exact.ToDoubles(), allowed, time, note));
+                _rows.Add(VerificationRow.Compare(
+                    device.Name,
+                    type,
+                    exact.Name,
+                    attentionCase.Specified(found),
+                    attentionCase.Specified(exact),
+                    allowed,
+                    time,
+                    note));
             }
             time = null;
         }
@@ -167,8 +184,11 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
 
     private static (double Tolerance, string Note) PlainTolerance(AttentionCase rounded, TensorType type, StoredTensor exact)
     {
-        double[] values = exact.ToDoubles();
-        StoredTensor plain = rounded.PlainOutput(type);
+        double[] values = rounded.Specified(exact);
+        if (rounded.PlainOutput(exact.Name, type) is not { } plain)
+        {
+            return (Float32Tolerance * ErrorStatistics.Largest(values), "float32 on both sides");
+        }
         double plainError = ErrorStatistics.Compare(plain.ToDoubles(), values).MaxAbsolute;
         double floor = PlainEvaluation.Floor(values, type);
         return ((PlainFactor * plainError) + floor, $"2 x plain {Text.Number(plainError)} + floor {Text.Number(floor)}");
@@ -200,7 +220,7 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
     }
 
     /// <summary>
-    /// What a gradient's rounding is relative to: its largest magnitude, or the magnitude of its terms where the expected file
+    /// What the rounding of a result is relative to: its largest magnitude, or the magnitude of its terms where the expected file
     /// records that they cancel.
     /// </summary>
     private double Scale(string name, double[] exact)

@@ -1,16 +1,17 @@
 using System.Runtime.CompilerServices;
+using SieveAttention.Cpu.Rows;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu;
 
 /// <summary>
-/// Scratch of one thread for one query tile of softmax: for each row the largest score so far m, the sum of weights l and the sum of weighted
-/// values, both relative to exp(m). When a key tile raises m, both sums are multiplied by exp(old m - new m).
+/// Scratch of one thread for one query tile of softmax: for each row the largest score so far m, the sum of weights l and the sum of
+/// weighted values, both relative to exp(m). When a key tile raises m, both sums are multiplied by exp(old m - new m).
 /// </summary>
-internal sealed unsafe class SoftmaxTile(AttentionProblem problem, FloatArena arena)
+internal sealed unsafe class SoftmaxTile(AttentionProblem problem, ScoreTerms<float> terms, FloatArena arena)
 {
-    private readonly PaddedRows _queries = new(arena, QueryTile.MaxRows, problem.HeadDim);
+    private readonly ScoredQueries _queries = new(problem, terms, arena);
     private readonly ScoreTile _scores = new(arena);
     private readonly WeightList _list = new(arena);
     private readonly float[] _largest = new float[QueryTile.MaxRows];
@@ -19,16 +20,11 @@ internal sealed unsafe class SoftmaxTile(AttentionProblem problem, FloatArena ar
     /// <summary>Sum of weighted values of each row.</summary>
     internal PaddedRows Sum { get; } = new(arena, QueryTile.MaxRows, problem.ValueDim);
 
-    /// <summary>Starts a query tile; the scale is folded into the queries.</summary>
+    /// <summary>Starts a query tile.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal void Begin(HostArray<float> q, in QueryTile tile, float scale)
+    internal void Begin(HostArray<float> q, in QueryTile tile)
     {
-        for (int row = 0; row < tile.Rows; row++)
-        {
-            RowMath.Scale(q.Row(tile.Batch, tile.Head, tile.First + row), scale, _queries.Span(row));
-            _queries.ClearPadding(row);
-        }
-
+        _queries.Load(q, tile);
         _largest.AsSpan().Fill(float.NegativeInfinity);
         _total.AsSpan().Clear();
         Sum.Clear(tile.Rows);
@@ -41,14 +37,14 @@ internal sealed unsafe class SoftmaxTile(AttentionProblem problem, FloatArena ar
     {
         int count = schedule.KeysInTile(keyTile);
         int firstKey = keyTile * ColumnPanels.TileRows;
-        TileProduct<TLanes, TVector>.Multiply(
-            _queries.Left(0), keys.Tile(keyTile), tile.Rows, problem.HeadDim, count, _scores.Data, ScoreTile.Stride, accumulate: false);
+        _queries.Score<TLanes, TVector>(tile, keys, keyTile, count, _scores.Data, ScoreTile.Stride);
         _scores.Mask(schedule, tile, keyTile);
         Weigh<TLanes, TVector>(tile.Rows);
         if (values.IsFinite(keyTile))
         {
             TileProduct<TLanes, TVector>.Multiply(
-                _scores.Left, values.Rows.Right<TLanes, TVector>(firstKey), tile.Rows, count, Sum.Channels, Sum.Row(0), Sum.Stride, accumulate: true);
+                _scores.Left, values.Rows.Right<TLanes, TVector>(firstKey), tile.Rows, count, Sum.Channels,
+                Sum.Row(0), Sum.Stride, accumulate: true);
         }
         else
         {

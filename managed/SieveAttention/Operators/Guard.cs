@@ -49,6 +49,9 @@ internal static class Guard
     /// <summary>An error about a tensor: the message names it, what it is and what it has to be.</summary>
     internal static ArgumentException Tensor(string name, string message) => new(message, name);
 
+    /// <summary>An error about a list of parameters: the message names it, what it is and what it has to be.</summary>
+    internal static ArgumentException Values(string name, string message) => new(message, name);
+
     internal static ArgumentOutOfRangeException OutOfRange<T>(string name, T value, string allowed) =>
         new(name, string.Create(CultureInfo.InvariantCulture, $"{name} is {value}; allowed: {allowed}."));
 }

@@ -11,6 +11,10 @@ internal static class HostTensors
         return tensor is null ? null : HostArray<T>.Read(tensor);
     }
 
+    /// <summary>A new tensor in the precision of a device that computes in host memory.</summary>
+    internal static AttentionTensor Allocate(AttentionDevice device, TensorShape shape) =>
+        AttentionTensor.Allocate(device.Kind == AttentionDeviceKind.Reference ? TensorType.Float64 : TensorType.Float32, shape);
+
     /// <summary>Wraps an array, without copying it.</summary>
     internal static AttentionTensor Wrap<T>(HostArray<T> array)
         where T : unmanaged, IFloatingPointIeee754<T>

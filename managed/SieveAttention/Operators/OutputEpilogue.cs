@@ -1,3 +1,5 @@
+using System.Numerics;
+
 namespace SieveAttention;
 
 /// <summary>Normalization of an output row.</summary>
@@ -51,4 +53,14 @@ public sealed record OutputEpilogue
 internal sealed record EpilogueParameters(OutputNorm Norm, double NormEpsilon, double OutputScale)
 {
     internal static EpilogueParameters None { get; } = new(OutputNorm.None, 0, 1);
+
+    /// <summary>Whether an output row stays as it is where it has no gate.</summary>
+    internal bool IsIdentity => Norm == OutputNorm.None && OutputScale == 1;
 }
+
+/// <summary>Gradients of the epilogue.</summary>
+/// <param name="Output">Gradient of the output before the epilogue.</param>
+/// <param name="NormGain">Gradient of the gain, [value_dim]; null without a gain.</param>
+/// <param name="Gate">Gradient of the gate's logits, one a row; null without a gate.</param>
+internal sealed record EpilogueGradients<T>(HostArray<T> Output, T[]? NormGain, HostArray<T>? Gate)
+    where T : unmanaged, IFloatingPointIeee754<T>;

@@ -12,6 +12,25 @@ internal static class ProblemBuilder
     private const string OutputAxes = "[batch, query heads, queries, value_dim]";
     private const string RowAxes = "[batch, query heads, queries, 1]";
 
+    /// <summary>Checks everything that an operator with one view reads, against the options that it shares with others.</summary>
+    internal static AttentionProblem Build(
+        AttentionDevice device, AttentionMask mask, ScoreOptions scores, OutputEpilogue epilogue, AttentionInputs inputs)
+    {
+        ArgumentNullException.ThrowIfNull(inputs);
+        AttentionProblem problem = Build(
+            device,
+            mask,
+            inputs.Query,
+            nameof(inputs.Query),
+            inputs.Key,
+            nameof(inputs.Key),
+            inputs.Value,
+            nameof(inputs.Value));
+        CheckScores(device, problem, scores, inputs.RowFactors);
+        CheckEpilogue(device, problem, epilogue, inputs.NormGain, inputs.Gate);
+        return problem;
+    }
+
     /// <summary>Checks one view of queries and keys, and the values; every later view is checked against the problem.</summary>
     internal static AttentionProblem Build(
         AttentionDevice device,
@@ -111,6 +130,54 @@ internal static class ProblemBuilder
             }
         }
     }
+
+    /// <summary>Checks the options and the tensor of the scores against the heads and rows of the problem.</summary>
+    internal static void CheckScores(AttentionDevice device, in AttentionProblem problem, ScoreOptions scores, AttentionTensor? rowFactors)
+    {
+        if (scores.AlibiSlopes is { } slopes && slopes.Count != problem.QueryHeads)
+        {
+            throw Guard.Values(
+                nameof(scores.AlibiSlopes),
+                $"AlibiSlopes has {slopes.Count} values; allowed: one for each of the {problem.QueryHeads} query heads.");
+        }
+
+        CheckHeadValues(problem, scores.RowFactor.Values.Count, $"RowFactor of kind {scores.RowFactor.Kind}", nameof(scores.RowFactor));
+        bool wanted = scores.RowFactor.Kind == RowFactorKind.PerRow;
+        if (wanted != rowFactors is not null)
+        {
+            throw Guard.Tensor(
+                "RowFactors",
+                wanted
+                    ? "RowFactors is absent and RowFactor is PerRow; allowed: a tensor [batch, query heads, queries, 1]."
+                    : $"RowFactors is given and RowFactor is {scores.RowFactor.Kind}; allowed: a tensor with RowFactor = PerRow only.");
+        }
+
+        if (rowFactors is not null)
+        {
+            CheckRowInput(device, problem, rowFactors, "RowFactors");
+        }
+    }
+
+    /// <summary>A parameter has one value for all heads, or one for each query head; 0 values = there is no such parameter.</summary>
+    internal static void CheckHeadValues(in AttentionProblem problem, int count, string what, string name)
+    {
+        if (count > 1 && count != problem.QueryHeads)
+        {
+            throw Guard.Values(
+                name, $"{what} has {count} values; allowed: one, or one for each of the {problem.QueryHeads} query heads.");
+        }
+    }
+
+    /// <summary>Checks an input with one value a query row.</summary>
+    internal static void CheckRowInput(AttentionDevice device, in AttentionProblem problem, AttentionTensor rows, string name)
+    {
+        TensorGuard.Input(rows, name, device);
+        TensorGuard.Shape(rows, name, problem.RowShape, RowAxes);
+    }
+
+    /// <summary>Checks a floating-point output with one value a query row.</summary>
+    internal static void CheckRows(AttentionDevice device, in AttentionProblem problem, AttentionTensor rows, string name) =>
+        TensorGuard.Output(rows, name, device, problem.RowShape, RowAxes, TensorType.Float64, TensorType.Float32);
 
     /// <summary>On a CUDA device the 16-bit tensors of one call have one type.</summary>
     internal static void CheckSameType(

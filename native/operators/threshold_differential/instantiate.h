@@ -1,14 +1,14 @@
 // A compiled shape of this operator: one line in a file of instantiations/.
 #pragma once
 
-#include "operators/threshold_differential/forward_sm80.h"
+#include "operators/threshold_differential/problem.h"
 
-#define SIEVE_TDA_FORWARD_SM80(NAME, ELEMENT, HEAD_DIM)                                                          \
-  namespace sieve::threshold_differential {                                                                      \
-  int NAME##_one_view(const ForwardPlan &plan, void *stream) {                                                   \
-    return launch_forward_sm80<ForwardShapeSm80<ELEMENT, HEAD_DIM, 1>>(plan, static_cast<cudaStream_t>(stream)); \
-  }                                                                                                              \
-  int NAME##_two_views(const ForwardPlan &plan, void *stream) {                                                  \
-    return launch_forward_sm80<ForwardShapeSm80<ELEMENT, HEAD_DIM, 2>>(plan, static_cast<cudaStream_t>(stream)); \
-  }                                                                                                              \
+#define SIEVE_TDA_FORWARD(NAME, LAUNCH, SHAPE, ELEMENT, HEAD_DIM)                        \
+  namespace sieve::threshold_differential {                                              \
+  int NAME##_one_view(const ForwardPlan &plan, void *stream) {                           \
+    return LAUNCH<SHAPE<ELEMENT, HEAD_DIM, 1>>(plan, static_cast<cudaStream_t>(stream)); \
+  }                                                                                      \
+  int NAME##_two_views(const ForwardPlan &plan, void *stream) {                          \
+    return LAUNCH<SHAPE<ELEMENT, HEAD_DIM, 2>>(plan, static_cast<cudaStream_t>(stream)); \
+  }                                                                                      \
   }

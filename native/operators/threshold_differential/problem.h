@@ -25,6 +25,8 @@ struct ForwardPlan {
   float power = 2;
   float *query_inverse_norms[2] = {};
   float *key_inverse_norms[2] = {};
+  int32_t *next_tile = nullptr;  // counter of kernels whose blocks compute many tiles
+  int32_t multiprocessors = 0;
 };
 
 // One compiled forward: what it is, and its launches for one and for two views. Returns a cudaError_t.

@@ -40,4 +40,35 @@ struct ForwardShapeSm80 {
   static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
 };
 
+// Hopper forward: 64 query rows a consumer. Scores of both views, output and packed weights share the registers of a
+// consumer (232, the producer keeps 40: with 24 it spilled); stages share 227 KB with the queries.
+struct HopperTiling {
+  int key_block;
+  int stages;
+};
+
+constexpr HopperTiling forward_tiling_sm90(int head_dim, int views) {
+  if (head_dim == 64) return {128, 2};
+  return {views == 2 ? 96 : 128, 2};  // 128 keys of two views do not fit twice beside the queries
+}
+
+template <typename T, int kDim, int kViewCount, HopperTiling kTiling = forward_tiling_sm90(kDim, kViewCount)>
+struct ForwardShapeSm90 {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kDim;
+  static constexpr int kViews = kViewCount;
+  static constexpr int kKeyScalars = kViewCount;
+  static constexpr int kRowScalars = 1 + kViewCount + kNarrowExponent<T>;
+  static constexpr int kConsumers = 2;
+  static constexpr int kRows = 64 * kConsumers;
+  static constexpr int kRowTiles = 1;
+  static constexpr int kThreads = 128 * (kConsumers + 1);
+  static constexpr int kKeyBlock = kTiling.key_block;
+  static constexpr int kKeyChunk = kTiling.key_block;
+  static constexpr int kStages = kTiling.stages;
+  static constexpr int kProducerRegisters = 40;
+  static constexpr int kConsumerRegisters = 232;
+};
+
 }  // namespace sieve::threshold_differential

@@ -9,7 +9,8 @@
 #pragma once
 
 #include "device/element.h"
-#include "device/forward_sm80.h"
+#include "device/rows.h"
+#include "device/warp_product.h"
 #include "operators/threshold_differential/threshold.h"
 
 namespace sieve::threshold_differential {
@@ -43,6 +44,7 @@ template <class ShapeType>
 struct Weights {
   using Shape = ShapeType;
   using Arguments = WeightArguments;
+  static constexpr bool kSkipsEmpty = true;
   using Scores = Accumulators<Shape::kRowTiles, Shape::kKeyChunk>;
   static constexpr bool kScaled = kNarrowExponent<typename Shape::Element>;
 
@@ -89,10 +91,10 @@ struct Weights {
     return {};
   }
 
+  template <class Place>
   __device__ static bool weigh(State &, Scores (&scores)[Shape::kViews], const Rows &rows,
                                const ThreadRows &thread_rows, const float *key_scalars, const ChunkMask &mask,
-                               const ForwardArguments<Weights> &arguments) {
-    const Arguments &a = arguments.policy;
+                               const Arguments &a, const Place &place) {
     constexpr float kMasked = -__builtin_huge_valf();
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
@@ -108,22 +110,7 @@ struct Weights {
         }
       }
     }
-    if (mask.active) {
-#pragma unroll
-      for (int m = 0; m < Shape::kRowTiles; ++m) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const KeyRange columns = mask.columns(m, half);
-#pragma unroll
-          for (int n = 0; n < Shape::kKeyChunk / 8; ++n)
-#pragma unroll
-            for (int e = 0; e < 2; ++e)
-              if (n * 8 + e < columns.first || n * 8 + e >= columns.end)
-#pragma unroll
-                for (int view = 0; view < Shape::kViews; ++view) scores[view][m][n][2 * half + e] = kMasked;
-        }
-      }
-    }
+    mask.apply(scores);
 
     bool any = false;
 #pragma unroll
@@ -143,8 +130,8 @@ struct Weights {
     if (!__any_sync(0xffffffffu, any)) return false;
 
     if (a.survivors[0].data != nullptr || a.survivors[1].data != nullptr)
-      count_survivors(scores, rows, thread_rows, arguments);
-    const float lambda = a.lambda.at(BlockPlace::here(arguments.problem, arguments.query_blocks).head);
+      count_survivors(scores, rows, thread_rows, mask.problem, a, place.get());
+    const float lambda = a.lambda.at(place.get().head);
     switch (a.power_kind) {
       case Power::kOne:
         weigh_survivors<Power::kOne>(scores, rows, a, lambda);
@@ -163,9 +150,14 @@ struct Weights {
   }
 
   // Undoes weight_scale.
-  __device__ static float finish(const Rows &rows, int m, int half) {
+  __device__ static float finish(const State &, const Rows &rows, const Arguments &, const BlockPlace &,
+                                 const Sequence &, int, int m, int half, int) {
     return kScaled ? 1.0f / rows.at(kWeightScale, m, half) : 1.0f;
   }
+
+  // Weights are final at once.
+  template <typename Output>
+  __device__ static void rescale(const State &, Output &) {}
 
  private:
   __device__ static float exceedance(const Rows &rows, const Scores (&scores)[Shape::kViews], int view, int m, int n,
@@ -177,10 +169,9 @@ struct Weights {
   // Chunks with survivors are few, so the counts live in the output tensor, not in registers. Integer sums have no
   // order.
   __device__ static void count_survivors(const Scores (&scores)[Shape::kViews], const Rows &rows,
-                                         const ThreadRows &thread_rows, const ForwardArguments<Weights> &arguments) {
-    const Arguments &a = arguments.policy;
-    const BlockPlace place = BlockPlace::here(arguments.problem, arguments.query_blocks);
-    const Sequence sequence = Sequence::at(arguments.problem, place.sequence);
+                                         const ThreadRows &thread_rows, const ProblemView &problem, const Arguments &a,
+                                         const BlockPlace &place) {
+    const Sequence sequence = Sequence::at(problem, place.sequence);
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
       if (a.survivors[view].data == nullptr) continue;

@@ -105,19 +105,6 @@ public sealed class CaseFileTests
             Does.Contain("metadata 'norm_eps'").And.Contain($"'{value}'").And.Contain(">= 0"));
     }
 
-    [TestCase("softmax")]
-    [TestCase("diff")]
-    [TestCase("diff_v2")]
-    [TestCase("ssa")]
-    [TestCase("entmax")]
-    [TestCase("support_basis")]
-    public void An_operator_of_a_later_version_is_named_with_those_of_this_one(string name)
-    {
-        Assert.That(
-            Refusal(new CaseSketch().Set("op", name)),
-            Is.EqualTo($"sketch: metadata 'op': operator '{name}' is not available in this version; available: tda"));
-    }
-
     [TestCase("q1")]
     [TestCase("k1")]
     [TestCase("q2")]

@@ -11,37 +11,57 @@ namespace SieveAttention.Tests.Cli;
 /// <summary><c>sieve map</c>: the weights, their reduction, the picture and its file.</summary>
 public sealed class MapCommandTests
 {
-    [TestCase("tda-causal")]
-    [TestCase("tda-gqa-norm")]
-    public void Weights_times_values_are_the_output_before_the_norm(string name)
+    private static IEnumerable<string> GoldenNames => TestData.GoldenNames;
+
+    [TestCaseSource(nameof(GoldenNames))]
+    public void Weights_times_values_are_the_output_before_norm_scale_and_gate(string name)
     {
         SafeTensorsFile file = SafeTensorsReader.Read(TestData.Golden(name));
         Dictionary<string, string> metadata = file.Metadata
-            .Where(entry => !entry.Key.StartsWith("norm", StringComparison.Ordinal)).ToDictionary();
-        Dictionary<string, StoredTensor> tensors = file.Tensors.Where(entry => entry.Key != "norm_gain").ToDictionary();
+            .Where(entry => !entry.Key.StartsWith("norm", StringComparison.Ordinal) && entry.Key != "output_scale").ToDictionary();
+        Dictionary<string, StoredTensor> tensors = file.Tensors.Where(entry => entry.Key is not ("norm_gain" or "gate")).ToDictionary();
         AttentionCase plain = CaseFile.Parse(new SafeTensorsFile(name, metadata, tensors));
         CaseResult exact = plain.Forward(AttentionDevice.Reference);
-        double[] output = exact.Find("out")!.ToDoubles();
+        double[] output = (exact.Find("out") ?? exact.Find("out_sparse"))!.ToDoubles();
         HostArray<double> values = plain.Inputs.Read<double>("v");
-        AttentionProblem problem = plain.Problem;
-        int[] counts = new int[2];
-        for (int head = 0; head < problem.QueryHeads; head++)
+        AttentionWeights weights = plain.Weights;
+        int headsOfKey = weights.Heads / plain.Problem.KeyHeads;
+        int channels = plain.Problem.ValueDim;
+        double[] row = new double[weights.Keys];
+        int[] counts = new int[weights.CountNames.Count];
+        string[] countTensors = [.. exact.Tensors.Where(t => t.Type == TensorType.Int32 && t.Shape.Count == 3).Select(t => t.Name)];
+        for (int index = 0; index < weights.Batch * weights.Heads * weights.Queries; index++)
         {
-            IWeightSource weights = plain.Weights(0, head);
-            double[] row = new double[problem.Keys];
-            for (int query = 0; query < problem.Queries; query++)
+            int query = index % weights.Queries;
+            int head = index / weights.Queries % weights.Heads;
+            int batch = index / weights.Queries / weights.Heads;
+            weights.Row(batch, head, query, row, counts);
+            for (int channel = 0; channel < channels; channel++)
             {
-                weights.Row(query, row, counts);
-                int index = (head * problem.Queries) + query;
-                for (int channel = 0; channel < problem.ValueDim; channel++)
-                {
-                    double sum = Enumerable.Range(0, problem.Keys)
-                        .Sum(key => row[key] * values.Row(0, problem.KeyHead(head), key)[channel]);
-                    Assert.That(sum, Is.EqualTo(output[(index * problem.ValueDim) + channel]).Within(1e-12));
-                }
-                Assert.That(counts[0], Is.EqualTo(((int[])exact.Find("survivors1")!.Values)[index]));
-                Assert.That(counts[1], Is.EqualTo(((int[])exact.Find("survivors2")!.Values)[index]));
+                double sum = Enumerable.Range(0, weights.Keys)
+                    .Sum(key => row[key] * values.Row(batch, head / headsOfKey, key)[channel]);
+                Assert.That(sum, Is.EqualTo(output[(index * channels) + channel]).Within(1e-12));
             }
+            for (int count = 0; count < countTensors.Length; count++)
+            {
+                Assert.That(counts[count], Is.EqualTo(((int[])exact.Find(countTensors[count])!.Values)[index]));
+            }
+        }
+    }
+
+    [TestCaseSource(nameof(GoldenNames))]
+    public void Every_operator_has_a_picture(string name)
+    {
+        using ScratchFolder folder = new();
+        ToolRun run = ToolRun.Of("map", TestData.Golden(name), "--out", folder["m.png"]);
+        Assert.That(run.Code, Is.EqualTo(ExitCode.Ok), run.Error);
+        (int width, int height, byte[] _) = ReadPng(File.ReadAllBytes(folder["m.png"]));
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(width, Is.InRange(900, 1600));
+            Assert.That(height, Is.InRange(400, 1600));
+            Assert.That(run.Out, Does.Contain("weights exactly 0: ").And.Contain("; key 0 has "));
+            Assert.That(run.Out, Does.Match("weights from -?[0-9.]+"));
         }
     }
 

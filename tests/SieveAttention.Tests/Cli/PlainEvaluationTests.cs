@@ -15,7 +15,7 @@ public sealed class PlainEvaluationTests
     {
         AttentionCase rounded = CaseFile.Read(TestData.Golden(name)).Rounded(type);
         double[] exact = rounded.Forward(AttentionDevice.Reference).Find("out")!.ToDoubles();
-        ErrorStatistics error = ErrorStatistics.Compare(rounded.PlainOutput(type).ToDoubles(), exact);
+        ErrorStatistics error = ErrorStatistics.Compare(rounded.PlainOutput("out", type)!.ToDoubles(), exact);
         Assert.That(error.Relative, Is.InRange(least, most));
     }
 
@@ -25,7 +25,7 @@ public sealed class PlainEvaluationTests
         CaseSketch sketch = new CaseSketch().Set("beta", "0").Set("norm", "rms").Set("norm_eps", "1e-4").Set("output_scale", "-3");
         AttentionCase rounded = sketch.Add("norm_gain", 3).Add("gate", 1, 2, 3).Parse().Rounded(TensorType.Float16);
         double[] exact = rounded.Forward(AttentionDevice.Reference).Find("out")!.ToDoubles();
-        ErrorStatistics error = ErrorStatistics.Compare(rounded.PlainOutput(TensorType.Float16).ToDoubles(), exact);
+        ErrorStatistics error = ErrorStatistics.Compare(rounded.PlainOutput("out", TensorType.Float16)!.ToDoubles(), exact);
         Assert.That(error.Relative, Is.LessThan(5e-3));
     }
 

@@ -23,6 +23,24 @@ public sealed class VerifyCommandTests
         }
     }
 
+    [TestCase("softmax")]
+    [TestCase("differential")]
+    [TestCase("sparse-sparse")]
+    public void Real_cases_of_other_operators_pass_on_the_cpu(string name)
+    {
+        ToolRun run = ToolRun.Of("verify", TestData.Real(name), "--device", "cpu");
+        if (run.Error.Contains("does not run on cpu; devices that have it:", StringComparison.Ordinal))
+        {
+            Assert.Ignore(run.Error);
+        }
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(run.Code, Is.EqualTo(ExitCode.Ok), run.Out + run.Error);
+            Assert.That(run.Out, Does.Match("cpu +F32 +out .* ok"));
+            Assert.That(run.Out, Does.Contain(" 0 beyond"));
+        }
+    }
+
     [Test]
     public void A_missing_gpu_is_listed_with_the_reason()
     {

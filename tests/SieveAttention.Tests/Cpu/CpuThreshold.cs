@@ -13,13 +13,13 @@ namespace SieveAttention.Tests.Cpu;
 /// <remarks>
 /// <para>
 /// A float32 score is a chain of D fused steps on unit vectors rounded once: its error is below (D + 4) 2^-24, in practice a few 2^-24.
-/// Survivors can differ only where |s - tau| is below that; <see cref="Band"/> is 2^-18 and covers D up to 60 with certainty and all D here
-/// by a wide margin. Such a pair has a weight below 2^-18 for any power, so outputs are not affected beyond their tolerance.
+/// Survivors can differ only where |s - tau| is below that; <see cref="Band"/> is 2^-18 and covers D up to 60 with certainty and all D
+/// here by a wide margin. Such a pair has a weight below 2^-18 for any power, so outputs are not affected beyond their tolerance.
 /// </para>
 /// <para>
-/// Output tolerance 1e-5 of the largest output: weights e^p with e ~ 0.1 turn a score error of 2e-7 into p 2e-6 relative at worst. Gradients
-/// 1e-4: slopes e^(p-1) lose a digit more, and sums over rows cancel. Power 1 has a jump at tau and power 1.5 an infinite second derivative;
-/// their gradients are compared where no pair is within the band, and with 1e-3.
+/// Output tolerance 1e-5 of the largest output: weights e^p with e ~ 0.1 turn a score error of 2e-7 into p 2e-6 relative at worst.
+/// Gradients 1e-4: slopes e^(p-1) lose a digit more, and sums over rows cancel. Power 1 has a jump at tau and power 1.5 an infinite
+/// second derivative; their gradients are compared where no pair is within the band, and with 1e-3.
 /// </para>
 /// </remarks>
 internal sealed class CpuThreshold
@@ -109,7 +109,8 @@ internal sealed class CpuThreshold
         AssertClose(actual.Value.Data, expected.Value.Data, tolerance, "dv");
         AssertClose(actual.Gate?.Data, expected.Gate?.Data, tolerance, "dgate");
         ThresholdDifferentialBackward<double>[] scales = [expected, .. Enumerable.Range(1, 4).Select(WithRandomSigns)];
-        AssertSums(Array.ConvertAll(actual.NormGain ?? [], value => (double)value), scales, gradients => gradients.NormGain ?? [], tolerance, "dgain");
+        double[] dgain = Array.ConvertAll(actual.NormGain ?? [], value => (double)value);
+        AssertSums(dgain, scales, gradients => gradients.NormGain ?? [], tolerance, "dgain");
         AssertSums(actual.Beta, scales, gradients => gradients.Beta, tolerance, "dbeta");
         AssertSums(actual.Lambda, scales, gradients => gradients.Lambda, tolerance, "dlambda");
         AssertSums([actual.Kappa], scales, gradients => [gradients.Kappa], tolerance, "dkappa");
@@ -164,9 +165,9 @@ internal sealed class CpuThreshold
     }
 
     /// <summary>
-    /// Sums over all rows cancel, and rounding errors do not: the scale of their tolerance is what such a sum amounts to, the largest of the
-    /// expected one and of those where the gradients of random rows have their sign turned. The keys of a row cancel, too, which this does not
-    /// show: hence five times the tolerance.
+    /// Sums over all rows cancel, and rounding errors do not: the scale of their tolerance is what such a sum amounts to, the largest of
+    /// the expected one and of those where the gradients of random rows have their sign turned. The keys of a row cancel, too, which this
+    /// does not show: hence five times the tolerance.
     /// </summary>
     private static void AssertSums(
         double[] actual,

@@ -52,7 +52,8 @@ internal sealed class GoldenTests(string name)
         TensorShape v = inputs.Value.Shape;
         AttentionMask mask = _golden.Options.Mask;
         AttentionProblem problem = new(
-            q.Batch, q.Heads, v.Heads, q.Rows, v.Rows, q.Channels, v.Channels, mask.Causal, mask.QueryOffset ?? v.Rows - q.Rows, mask.Window ?? 0);
+            q.Batch, q.Heads, v.Heads, q.Rows, v.Rows, q.Channels, v.Channels, mask.Causal,
+            mask.QueryOffset ?? v.Rows - q.Rows, mask.Window ?? 0);
         return (problem, _golden.Options.ToParameters(q.Heads), inputs);
     }
 

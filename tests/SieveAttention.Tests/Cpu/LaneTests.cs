@@ -155,7 +155,8 @@ internal sealed class LaneTests(int width)
                 Assert.That(new ReadOnlySpan<float>(slopes, TLanes.Count).ToArray(), Has.All.EqualTo(slope));
                 // exp(p ln e): the rounding of p ln e, whose magnitude is at most 73 here, becomes relative.
                 Assert.That(weight, Is.EqualTo(Math.Pow(exceedance, Power)).Within(Math.Pow(exceedance, Power) * 1e-5));
-                Assert.That(slope, Is.EqualTo(Power * Math.Pow(exceedance, Power - 1)).Within(Power * Math.Pow(exceedance, Power - 1) * 1e-5));
+                double expectedSlope = Power * Math.Pow(exceedance, Power - 1);
+                Assert.That(slope, Is.EqualTo(expectedSlope).Within(expectedSlope * 1e-5));
             }
         }
     }

@@ -1,4 +1,7 @@
 using NUnit.Framework;
+using SieveAttention.Cpu.Rows;
+using SieveAttention.Cpu.Schedule;
+using CpuRowAttention = SieveAttention.Cpu.RowAttention;
 using CpuSoftmax = SieveAttention.Cpu.Softmax;
 using CpuThresholdDifferential = SieveAttention.Cpu.ThresholdDifferential;
 
@@ -30,8 +33,37 @@ internal sealed class MemoryTests
     public void Softmax_needs_no_matrix_of_weights()
     {
         (HostArray<float> q, HostArray<float> k, HostArray<float> v) = (Random(1), Random(2), Random(3));
-        long allocated = Allocated(() => CpuSoftmax.Forward(s_problem with { Queries = 4096, QueryOffset = Tokens - 4096 }, 0.25, EpilogueParameters.None, q, k, v, null, null));
+        // The last rows only: all of them would take seconds and no other memory.
+        AttentionProblem problem = s_problem with { Queries = 4096, QueryOffset = Tokens - 4096 };
+        long allocated = Allocated(() => CpuSoftmax.Forward(problem, new ScoreTerms<float>(0.25f), q, k, v));
         Assert.That(allocated, Is.LessThan(Limit));
+    }
+
+    [Test]
+    public void Row_functions_and_gradients_need_strips_that_grow_with_the_length_only([Values(false, true)] bool softmax)
+    {
+        // The last 256 queries: each thread's strips are as long as for all of them.
+        AttentionProblem problem = s_problem with { Queries = 256, QueryOffset = Tokens - 256 };
+        (HostArray<float> k, HostArray<float> v) = (Random(2), Random(3));
+        HostArray<float> q = new(problem.QueryShape);
+        k.Data.AsSpan(0, q.Data.Length).CopyTo(q.Data);
+        CpuExecution execution = new() { Threads = 2 };
+        ScoreTerms<float> terms = new(0.25f);
+        long allocated = Allocated(() =>
+        {
+            if (softmax)
+            {
+                CpuSoftmax.ForwardResult result = CpuSoftmax.Forward(problem, terms, q, k, v, execution);
+                CpuSoftmax.Backward(problem, terms, q, k, v, result.Output, result.LogSumExp, q, execution);
+            }
+            else
+            {
+                EntmaxRow row = new(problem, [1.5]);
+                CpuRowAttention.Forward(problem, terms, row, q, k, v, execution);
+                CpuRowAttention.Backward(problem, terms, row, q, k, v, q, execution);
+            }
+        });
+        Assert.That(allocated, Is.LessThan(2 * Limit));
     }
 
     /// <summary>Bytes allocated by an action, freed or not; threads that do something else at the same time count too.</summary>

@@ -70,7 +70,8 @@ internal sealed class ScheduleTests
             {
                 for (int chunk = 0; chunk < chunks.ChunksPerHead; chunk++)
                 {
-                    places.AddRange(chunks.Tiles(head / problem.KeyHeads, head % problem.KeyHeads, chunk).Select(tile => schedule.IndexOf(tile)));
+                    places.AddRange(chunks.Tiles(head / problem.KeyHeads, head % problem.KeyHeads, chunk)
+                        .Select(tile => schedule.IndexOf(tile)));
                 }
             }
 

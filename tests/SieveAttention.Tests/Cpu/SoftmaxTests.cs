@@ -29,16 +29,15 @@ internal sealed class SoftmaxTests
     public void Forward_matches_the_definition(AttentionProblem problem)
     {
         (HostArray<float> q, HostArray<float> k, HostArray<float> v) = Inputs(problem);
-        (double[] output, double[] lse) = Definition(problem, 0.7, q, k, v);
+        (double[] output, double[] lse) = Definition(problem, 0.7f, q, k, v);
         CpuOperator.ForwardResult one = Run(problem, q, k, v, new CpuExecution { Threads = 1 });
         Assert.That(one.LogSumExp, Is.EqualTo(lse).Within(1e-5));
-        Deviation deviation = Deviation.Of(Array.ConvertAll(one.Output.Data, value => (double)value), output);
-        Assert.That(deviation.Relative, Is.LessThanOrEqualTo(1e-5), deviation.ToString());
-        Assert.That(Run(problem, q, k, v, new CpuExecution { Threads = 3 }).Output.Data, Is.EqualTo(one.Output.Data), "any number of threads");
+        AssertOutput(one, output, 1e-5);
+        float[] threaded = Run(problem, q, k, v, new CpuExecution { Threads = 3 }).Output.Data;
+        Assert.That(threaded, Is.EqualTo(one.Output.Data), "any number of threads");
         foreach (int width in new[] { 8, 4 })
         {
-            CpuOperator.ForwardResult narrow = Run(problem, q, k, v, new CpuExecution { VectorWidth = width });
-            Assert.That(Deviation.Of(Array.ConvertAll(narrow.Output.Data, value => (double)value), output).Relative, Is.LessThanOrEqualTo(1e-5));
+            AssertOutput(Run(problem, q, k, v, new CpuExecution { VectorWidth = width }), output, 1e-5);
         }
     }
 
@@ -52,10 +51,10 @@ internal sealed class SoftmaxTests
             q.Data[i] *= 100;
         }
 
-        (double[] output, double[] lse) = Definition(problem, 0.7, q, k, v);
+        (double[] output, double[] lse) = Definition(problem, 0.7f, q, k, v);
         CpuOperator.ForwardResult result = Run(problem, q, k, v, CpuExecution.Default);
         // Scores reach 1000 and carry a relative error of a few 2^-24, so weights an error of 1e-4.
-        Assert.That(Deviation.Of(Array.ConvertAll(result.Output.Data, value => (double)value), output).Relative, Is.LessThanOrEqualTo(3e-4));
+        AssertOutput(result, output, 3e-4);
         Assert.That(result.LogSumExp, Is.EqualTo(lse).Within(3e-4));
     }
 
@@ -76,9 +75,15 @@ internal sealed class SoftmaxTests
         }
     }
 
+    private static void AssertOutput(CpuOperator.ForwardResult actual, double[] expected, double tolerance)
+    {
+        Deviation deviation = Deviation.Of(Array.ConvertAll(actual.Output.Data, value => (double)value), expected);
+        Assert.That(deviation.Relative, Is.LessThanOrEqualTo(tolerance), deviation.ToString());
+    }
+
     private static CpuOperator.ForwardResult Run(
         in AttentionProblem problem, HostArray<float> q, HostArray<float> k, HostArray<float> v, CpuExecution execution) =>
-        CpuOperator.Forward(problem, 0.7, EpilogueParameters.None, q, k, v, normGain: null, gate: null, execution);
+        CpuOperator.Forward(problem, new ScoreTerms<float>(0.7f), q, k, v, execution);
 
     private static (HostArray<float> Query, HostArray<float> Key, HostArray<float> Value) Inputs(in AttentionProblem problem)
     {

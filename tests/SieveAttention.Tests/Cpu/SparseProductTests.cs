@@ -9,7 +9,8 @@ namespace SieveAttention.Tests.Cpu;
 internal sealed class SparseProductTests(int width)
 {
     [Test]
-    public void A_gathered_row_has_the_bits_of_the_dense_product([Values(1, 5, 16, 17, 33, 48, 64, 80)] int channels, [Values(0, 1, 7, 64)] int survivors) =>
+    public void A_gathered_row_has_the_bits_of_the_dense_product(
+        [Values(1, 5, 16, 17, 33, 48, 64, 80)] int channels, [Values(0, 1, 7, 64)] int survivors) =>
         LaneChoice.Run(new GatherEqualsDense(channels, survivors), width);
 
     [Test]

@@ -2,10 +2,12 @@ using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using NUnit.Framework;
+using SieveAttention.Cpu.Rows;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Threshold;
 using SieveAttention.Cpu.Tiles;
 using SieveAttention.Tests.Support;
+using CpuRowAttention = SieveAttention.Cpu.RowAttention;
 using CpuSoftmax = SieveAttention.Cpu.Softmax;
 using CpuThresholdDifferential = SieveAttention.Cpu.ThresholdDifferential;
 
@@ -29,7 +31,8 @@ internal sealed class SpeedTests
         foreach (TileProducts.Kind kind in Enum.GetValues<TileProducts.Kind>())
         {
             const int Repeats = 2000;
-            double rate = threads * Repeats * 2.0 * 64 * 64 * 64 / Best(12, () => OnThreads(threads, () => LaneChoice.Run(new TileProducts(kind, Repeats), width)));
+            double time = Best(12, () => OnThreads(threads, () => LaneChoice.Run(new TileProducts(kind, Repeats), width)));
+            double rate = threads * Repeats * 2.0 * 64 * 64 * 64 / time;
             Report($"{threads} threads, {width} floats, {kind}: {rate / 1e9:F1} GFLOP/s, {rate / loop:P0} of {loop / 1e9:F1}");
             Assert.That(rate / loop, Is.GreaterThan(0.6));
         }
@@ -39,12 +42,56 @@ internal sealed class SpeedTests
     public void Dense_softmax_reaches_forty_percent_of_a_register_only_loop([Values] bool causal)
     {
         AttentionProblem problem = new(1, 8, 8, 2048, 2048, 64, 64, causal, QueryOffset: 0, Window: 0);
-        (HostArray<float> q, HostArray<float> k, HostArray<float> v) = (Random(problem.QueryShape, 1), Random(problem.KeyShape, 2), Random(problem.ValueShape, 3));
+        HostArray<float> q = Random(problem.QueryShape, 1);
+        HostArray<float> k = Random(problem.KeyShape, 2);
+        HostArray<float> v = Random(problem.ValueShape, 3);
         double loop = RegisterLoop(Environment.ProcessorCount);
-        double time = Best(12, () => CpuSoftmax.Forward(problem, 0.125, EpilogueParameters.None, q, k, v, null, null));
+        double time = Best(12, () => CpuSoftmax.Forward(problem, new ScoreTerms<float>(0.125f), q, k, v));
         double rate = 4.0 * 2048 * (causal ? 2049 / 2.0 : 2048) * 64 * 8 / time;
-        Report($"softmax B1 H8 N2048 D64 causal {causal}: {time * 1e3:F1} ms, {rate / 1e9:F1} GFLOP/s, {rate / loop:P0} of {loop / 1e9:F1}");
+        Report($"B1 H8 N2048 D64 causal {causal}: {time * 1e3:F1} ms, {rate / 1e9:F1} GFLOP/s, {rate / loop:P0} of {loop / 1e9:F1}");
         Assert.That(rate / loop, Is.GreaterThan(0.4));
+    }
+
+    [Test]
+    public void Dense_softmax_gradients_reach_forty_percent_of_a_register_only_loop([Values] bool causal)
+    {
+        AttentionProblem problem = new(1, 8, 8, 2048, 2048, 64, 64, causal, QueryOffset: 0, Window: 0);
+        (HostArray<float> q, HostArray<float> k, HostArray<float> v) = Inputs(problem);
+        ScoreTerms<float> terms = new(0.125f);
+        CpuSoftmax.ForwardResult forward = CpuSoftmax.Forward(problem, terms, q, k, v);
+        double loop = RegisterLoop(Environment.ProcessorCount);
+        double time = Best(6, () => CpuSoftmax.Backward(problem, terms, q, k, v, forward.Output, forward.LogSumExp, q));
+        double rate = 10.0 * 2048 * (causal ? 2049 / 2.0 : 2048) * 64 * 8 / time;
+        Report($"gradients causal {causal}: {time * 1e3:F1} ms, {rate / 1e9:F1} GFLOP/s, {rate / loop:P0} of {loop / 1e9:F1}");
+        Assert.That(rate / loop, Is.GreaterThan(0.4));
+    }
+
+    /// <summary>Scale 1 / sqrt(head_dim) leaves wide supports on random inputs; four times as much, those of a trained layer.</summary>
+    [Test]
+    public void Row_functions_beside_dense_softmax([Values(0.125f, 0.5f)] float scale)
+    {
+        AttentionProblem problem = new(1, 8, 8, 2048, 2048, 64, 64, Causal: true, QueryOffset: 0, Window: 0);
+        (HostArray<float> q, HostArray<float> k, HostArray<float> v) = Inputs(problem);
+        ScoreTerms<float> terms = new(scale);
+        double softmax = Best(6, () => CpuSoftmax.Forward(problem, terms, q, k, v));
+        CpuSoftmax.ForwardResult result = CpuSoftmax.Forward(problem, terms, q, k, v);
+        double gradients = Best(4, () => CpuSoftmax.Backward(problem, terms, q, k, v, result.Output, result.LogSumExp, q));
+        double[] tau = [.. Enumerable.Repeat(-1.0, 8)];
+        foreach ((string name, RowFunction function) in new (string, RowFunction)[]
+        {
+            ("entmax 1.5", new EntmaxRow(problem, [.. Enumerable.Repeat(1.5, 8)])),
+            ("entmax 1.75", new EntmaxRow(problem, [.. Enumerable.Repeat(1.75, 8)])),
+            ("entmax 2", new EntmaxRow(problem, [.. Enumerable.Repeat(2.0, 8)])),
+            ("softpick", new SoftpickRow(1e-6)),
+            ("sigmoid", new SigmoidRow(problem, null)),
+            ("elastic", new ElasticSoftmaxRow(problem, tau)),
+        })
+        {
+            double forward = Best(6, () => CpuRowAttention.Forward(problem, terms, function, q, k, v));
+            double backward = Best(4, () => CpuRowAttention.Backward(problem, terms, function, q, k, v, q));
+            Report($"scale {scale}, {name}: forward {forward * 1e3:F1} ms, {forward / softmax:F2} x that of softmax");
+            Report($"scale {scale}, {name}: backward {backward * 1e3:F1} ms, {backward / gradients:F2} x that of softmax");
+        }
     }
 
     [Test]
@@ -59,15 +106,17 @@ internal sealed class SpeedTests
         HostArray<float> v = HostArray<float>.Read(inputs.Value);
         float[] gain = HostArray<float>.Read(inputs.NormGain!).Data;
         (TensorShape q, TensorShape kv) = (q1.Shape, v.Shape);
-        AttentionProblem problem = new(q.Batch, q.Heads, kv.Heads, q.Rows, kv.Rows, q.Channels, kv.Channels, Causal: true, kv.Rows - q.Rows, Window: 0);
+        AttentionProblem problem = new(
+            q.Batch, q.Heads, kv.Heads, q.Rows, kv.Rows, q.Channels, kv.Channels, Causal: true, kv.Rows - q.Rows, Window: 0);
         ThresholdDifferentialParameters parameters = real.Options.ToParameters(q.Heads);
         HostArray<float> dout = Random(problem.OutputShape, 5);
-        double softmax = Best(20, () => CpuSoftmax.Forward(problem, 0.125, EpilogueParameters.None, q1, k1, v, null, null));
+        double softmax = Best(20, () => CpuSoftmax.Forward(problem, new ScoreTerms<float>(0.125f), q1, k1, v));
         double forward = Best(20, () => CpuThresholdDifferential.Forward(problem, parameters, q1, k1, q2, k2, v, gain, null));
         double unscreened = Best(20, () => CpuThresholdDifferential.Forward(
             problem, parameters, q1, k1, q2, k2, v, gain, null, CpuExecution.Default, ThresholdTuning.Default with { MaxCandidates = 0 }));
         double backward = Best(20, () => CpuThresholdDifferential.Backward(problem, parameters, q1, k1, q2, k2, v, gain, null, dout));
-        Report($"{problem.QueryShape}: softmax {softmax * 1e3:F2} ms, forward {forward * 1e3:F2} ms ({softmax / forward:F2} x), unscreened {unscreened * 1e3:F2} ms, backward {backward * 1e3:F2} ms");
+        Report($"{problem.QueryShape}: softmax {softmax * 1e3:F2} ms, forward {forward * 1e3:F2} ms ({softmax / forward:F2} x)");
+        Report($"  forward without screening {unscreened * 1e3:F2} ms, backward {backward * 1e3:F2} ms");
         Assert.That(softmax / forward, Is.GreaterThan(1.5));
     }
 
@@ -100,8 +149,12 @@ internal sealed class SpeedTests
     {
         const long Steps = 2_000_000;
         RegisterFma loop = new(Steps);
-        return threads * Steps * RegisterFma.Chains * 2.0 * LaneChoice.Widest / Best(15, () => OnThreads(threads, () => LaneChoice.Run(loop)));
+        double time = Best(15, () => OnThreads(threads, () => LaneChoice.Run(loop)));
+        return threads * Steps * RegisterFma.Chains * 2.0 * LaneChoice.Widest / time;
     }
+
+    private static (HostArray<float> Query, HostArray<float> Key, HostArray<float> Value) Inputs(in AttentionProblem problem) =>
+        (Random(problem.QueryShape, 1), Random(problem.KeyShape, 2), Random(problem.ValueShape, 3));
 
     private static HostArray<float> Random(TensorShape shape, int seed)
     {

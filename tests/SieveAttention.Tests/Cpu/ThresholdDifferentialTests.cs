@@ -22,7 +22,10 @@ internal sealed class ThresholdDifferentialTests
 
         foreach (int channels in new[] { 1, 5, 16, 48, 64, 80 })
         {
-            yield return new ThresholdCase($"head_dim {channels}") { Queries = 70, Keys = 70, HeadDim = channels, ValueDim = channels, Seed = 3 };
+            yield return new ThresholdCase($"head_dim {channels}")
+            {
+                Queries = 70, Keys = 70, HeadDim = channels, ValueDim = channels, Seed = 3,
+            };
         }
 
         yield return new ThresholdCase("value_dim 5, head_dim 48") { Queries = 66, Keys = 66, HeadDim = 48, ValueDim = 5 };
@@ -31,7 +34,10 @@ internal sealed class ThresholdDifferentialTests
         {
             Batch = 2, QueryHeads = 8, KeyHeads = 2, Queries = 67, Keys = 67, HeadDim = 16, ValueDim = 24,
         };
-        yield return new ThresholdCase("one key head for all") { QueryHeads = 5, KeyHeads = 1, Queries = 40, Keys = 130, HeadDim = 16, ValueDim = 16 };
+        yield return new ThresholdCase("one key head for all")
+        {
+            QueryHeads = 5, KeyHeads = 1, Queries = 40, Keys = 130, HeadDim = 16, ValueDim = 16,
+        };
         yield return Masked("window smaller than a tile", 150, 150, new AttentionMask { Window = 7 });
         yield return Masked("window over tiles", 200, 200, new AttentionMask { Window = 100 });
         yield return Masked("window without causality", 150, 140, new AttentionMask { Causal = false, Window = 20 });
@@ -56,7 +62,8 @@ internal sealed class ThresholdDifferentialTests
         OutputEpilogue norm = new() { Norm = OutputNorm.Rms, NormEpsilon = 1e-4, OutputScale = 0.7 };
         yield return With("norm", options => options with { Epilogue = norm });
         yield return With("norm, gain, gate", options => options with { Epilogue = norm }) with { Gain = true, Gate = true };
-        yield return With("gate, scale", options => options with { Epilogue = new OutputEpilogue { OutputScale = -2 } }) with { Gate = true };
+        OutputEpilogue scale = new() { OutputScale = -2 };
+        yield return With("gate, scale", options => options with { Epilogue = scale }) with { Gate = true };
     }
 
     [TestCaseSource(nameof(Cases))]
@@ -142,8 +149,8 @@ internal sealed class ThresholdDifferentialTests
     }
 
     /// <summary>
-    /// Rows that bring byte products to the ends of their range: equal, opposite, one channel, few channels, all channels alike, large beside
-    /// small ones. A survivor lost by a bound that is too tight, or by a 16-bit sum that overflows, would change the bits.
+    /// Rows that bring byte products to the ends of their range: equal, opposite, one channel, few channels, all channels alike, large
+    /// beside small ones. A survivor lost by a bound that is too tight, or by a 16-bit sum that overflows, would change the bits.
     /// </summary>
     [Test]
     public void Screening_changes_no_bit_for_rows_at_the_ends_of_the_byte_range(
@@ -218,7 +225,10 @@ internal sealed class ThresholdDifferentialTests
     [Test]
     public void Zero_rows_give_zero_scores_and_finite_gradients()
     {
-        ThresholdCase test = new("zero rows") { Queries = 70, Keys = 70, HeadDim = 16, ValueDim = 16, Options = new() { Beta = 0.3, Lambda = 0.5 } };
+        ThresholdCase test = new("zero rows")
+        {
+            Queries = 70, Keys = 70, HeadDim = 16, ValueDim = 16, Options = new() { Beta = 0.3, Lambda = 0.5 },
+        };
         CpuThreshold problem = new(test);
         problem.Query1.Row(0, 0, 3).Clear();
         problem.Query2!.Row(0, 1, 69).Clear();
@@ -232,7 +242,10 @@ internal sealed class ThresholdDifferentialTests
     [TestCase(1e25f)]
     public void Rows_whose_squares_leave_the_range_of_float_are_normalized_all_the_same(float factor)
     {
-        ThresholdCase test = new("extreme rows") { Queries = 20, Keys = 20, HeadDim = 16, ValueDim = 16, Options = new() { Beta = 0.3, Lambda = 0.5 } };
+        ThresholdCase test = new("extreme rows")
+        {
+            Queries = 20, Keys = 20, HeadDim = 16, ValueDim = 16, Options = new() { Beta = 0.3, Lambda = 0.5 },
+        };
         CpuThreshold problem = new(test);
         for (int c = 0; c < 16; c++)
         {
@@ -262,7 +275,8 @@ internal sealed class ThresholdDifferentialTests
         target.Row(0, 1, 70)[3] = poison;
         float[] actual = problem.Forward(tuning: dense ? s_dense : s_sparse).Output.Data;
         double[] expected = problem.ReferenceForward().Output.Data;
-        Assert.That(expected.Count(double.IsFinite), Is.GreaterThan(0).And.LessThan(expected.Length), "the poison shows, and not everywhere");
+        Assert.That(
+            expected.Count(double.IsFinite), Is.GreaterThan(0).And.LessThan(expected.Length), "the poison shows, and not everywhere");
         for (int i = 0; i < actual.Length; i++)
         {
             Assert.That(float.IsFinite(actual[i]), Is.EqualTo(double.IsFinite(expected[i])), $"element {i}");

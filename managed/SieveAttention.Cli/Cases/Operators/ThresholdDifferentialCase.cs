@@ -1,5 +1,4 @@
 using System.Globalization;
-using SieveAttention.Cli.Pictures;
 using SieveAttention.Cli.Verification;
 
 namespace SieveAttention.Cli.Cases.Operators;
@@ -18,8 +17,6 @@ internal sealed class ThresholdDifferentialCase(
     /// </summary>
     private const double ScoreRounding = 1.0 / (1 << 20);
 
-    private ThresholdDifferentialWeights<double>? _weights;
-
     /// <inheritdoc/>
     public override string Operator => OperatorName;
 
@@ -27,100 +24,82 @@ internal sealed class ThresholdDifferentialCase(
     public ThresholdDifferentialOptions Options { get; } = options;
 
     /// <inheritdoc/>
-    public override bool HasOutputGradient => Inputs.Has("dout");
+    public override string Parameters =>
+        $"beta {Text.Parameter(Options.Beta)}  kappa {Text.Parameter(Options.Kappa)}  lambda {Text.Parameter(Options.Lambda)}"
+        + $"  power {Text.Parameter(Options.Power)}{CommonParts.Describe(Options.Epilogue)}";
 
     /// <inheritdoc/>
-    public override string Parameters
-    {
-        get
-        {
-            OutputEpilogue epilogue = Options.Epilogue;
-            string norm = epilogue.Norm == OutputNorm.Rms ? $"  norm rms (eps {Text.Parameter(epilogue.NormEpsilon!.Value)})" : "";
-            string scale = epilogue.OutputScale == 1 ? "" : $"  output_scale {Text.Parameter(epilogue.OutputScale)}";
-            return $"beta {Text.Parameter(Options.Beta)}  kappa {Text.Parameter(Options.Kappa)}  lambda {Text.Parameter(Options.Lambda)}"
-                + $"  power {Text.Parameter(Options.Power)}{norm}{scale}";
-        }
-    }
-
-    private int[] RowShape => [Problem.Batch, Problem.QueryHeads, Problem.Queries];
-
-    private int[] OutputShape => [.. RowShape, Problem.ValueDim];
-
-    private ThresholdDifferentialWeights<double> DoubleWeights => _weights ??= new ThresholdDifferentialWeights<double>(this);
+    protected override OutputEpilogue Epilogue => Options.Epilogue;
 
     /// <inheritdoc/>
     public override CaseResult Forward(AttentionDevice device)
     {
         ThresholdDifferentialAttention attention = new(device, Options);
-        using LoadedInputs loaded = new(Inputs, device);
+        using LoadedTensors loaded = new(Inputs, device);
         using DeviceWorkspace? workspace = device is CudaDevice cuda ? new DeviceWorkspace(cuda) : null;
-        (ThresholdDifferentialResult result, TimeSpan time) = CaseTiming.Measure(
-            device, () => attention.Forward(loaded.Inputs), into => attention.Forward(loaded.Inputs, into, workspace: workspace));
-        using (result)
-        {
-            return new CaseResult(
-                [
-                    CaseResult.Store("out", result.Output, OutputShape, device),
-                    CaseResult.Store("survivors1", result.Survivors1, RowShape, device),
-                    CaseResult.Store("survivors2", result.Survivors2!, RowShape, device),
-                ],
-                time);
-        }
+        ThresholdDifferentialInputs inputs = OperatorInputs(loaded);
+        return Run(
+            device,
+            () => attention.Forward(inputs),
+            into => attention.Forward(inputs, into, workspace: workspace),
+            result =>
+            [
+                CaseResult.Store("out", result.Output, OutputShape, device),
+                CaseResult.Store("survivors1", result.Survivors1, RowShape, device),
+                CaseResult.Store("survivors2", result.Survivors2!, RowShape, device),
+            ]);
     }
 
     /// <inheritdoc/>
     public override CaseResult Backward(AttentionDevice device)
     {
         ThresholdDifferentialAttention attention = new(device, Options);
-        using LoadedInputs loaded = new(Inputs, device);
-        using AttentionTensor outputGradient = Inputs.Load("dout", device);
-        (ThresholdDifferentialGradients gradients, TimeSpan time) = CaseTiming.Measure(
+        using LoadedTensors loaded = new(Inputs, device);
+        ThresholdDifferentialInputs inputs = OperatorInputs(loaded);
+        AttentionTensor outputGradient = loaded["dout"];
+        return Run(
             device,
-            () => attention.Backward(loaded.Inputs, outputGradient),
-            _ => attention.Backward(loaded.Inputs, outputGradient).Dispose());
-        using (gradients)
-        {
-            (string Name, AttentionTensor? Tensor)[] tensors =
+            () => attention.Backward(inputs, outputGradient),
+            _ => attention.Backward(inputs, outputGradient).Dispose(),
+            gradients =>
             [
-                ("q1", gradients.Query1),
-                ("k1", gradients.Key1),
-                ("q2", gradients.Query2),
-                ("k2", gradients.Key2),
-                ("v", gradients.Value),
-                ("norm_gain", gradients.NormGain),
-                ("gate", gradients.Gate),
-            ];
-            return new CaseResult(
-                [
-                    .. tensors.Where(entry => entry.Tensor is not null).Select(
-                        entry => CaseResult.Store($"d{entry.Name}", entry.Tensor!, Inputs.Find(entry.Name)!.Shape, device)),
-                    CaseResult.Store("dbeta", gradients.Beta, device),
-                    CaseResult.Store("dkappa", gradients.Kappa, device),
-                    CaseResult.Store("dlambda", gradients.Lambda, device),
-                ],
-                time);
-        }
+                .. StoreGradients(
+                    device,
+                    ("q1", gradients.Query1),
+                    ("k1", gradients.Key1),
+                    ("q2", gradients.Query2),
+                    ("k2", gradients.Key2),
+                    ("v", gradients.Value),
+                    ("norm_gain", gradients.NormGain),
+                    ("gate", gradients.Gate)),
+                CaseResult.Store("dbeta", gradients.Beta, device),
+                CaseResult.Store("dkappa", gradients.Kappa, device),
+                CaseResult.Store("dlambda", gradients.Lambda, device),
+            ]);
     }
 
     /// <inheritdoc/>
-    public override StoredTensor PlainOutput(TensorType type)
+    public override StoredTensor? PlainOutput(string name, TensorType type)
     {
-        ThresholdDifferentialCase rounded = (ThresholdDifferentialCase)Rounded(type);
-        ThresholdDifferentialWeights<float> weights = new(rounded);
+        if (name != "out")
+        {
+            return null;
+        }
+        // Thresholds cut scores: the plain evaluation has to decide with scores of float32, not with exact ones.
+        CaseInputs inputs = Rounded(type).Inputs;
+        ThresholdDifferentialRows<float> rows = new(
+            Problem,
+            Options.ToParameters(Problem.QueryHeads),
+            [inputs.Read<float>("q1"), inputs.Read<float>("q2")],
+            [inputs.Read<float>("k1"), inputs.Read<float>("k2")]);
         float[] output = PlainEvaluation.Run(
             type,
             Problem,
-            (batch, head, row, target) => weights.Row(batch, head, row, target, []),
-            rounded.Inputs.Read<float>("v"),
-            new PlainEpilogue(
-                Options.Epilogue,
-                Inputs.Has("norm_gain") ? Inputs.Read<float>("norm_gain").Data : null,
-                Inputs.Has("gate") ? Inputs.Read<float>("gate").Data : null));
-        return new StoredTensor("out", OutputShape, output);
+            (batch, head, row, target) => rows.Row(batch, head, row, target, []),
+            inputs.Read<float>("v"),
+            PlainEpilogue);
+        return new StoredTensor(name, OutputShape, output);
     }
-
-    /// <inheritdoc/>
-    public override IWeightSource Weights(int batch, int head) => DoubleWeights.Head(batch, head);
 
     /// <inheritdoc/>
     public override int UndecidedKeys(string output, int index)
@@ -128,7 +107,7 @@ internal sealed class ThresholdDifferentialCase(
         int row = index % Problem.Queries;
         int head = index / Problem.Queries % Problem.QueryHeads;
         int batch = index / Problem.Queries / Problem.QueryHeads;
-        return DoubleWeights.KeysNearThreshold(
+        return ((ThresholdDifferentialWeights)Weights).KeysNearThreshold(
             output == "survivors1" ? 0 : 1, batch, head, row, ScoreRounding * Math.Sqrt(Problem.HeadDim));
     }
 
@@ -146,34 +125,21 @@ internal sealed class ThresholdDifferentialCase(
     /// <inheritdoc/>
     protected override AttentionCase With(CaseInputs inputs) => new ThresholdDifferentialCase(File, Problem, inputs, Options);
 
-    /// <summary>The inputs of the operator on a device, disposed together.</summary>
-    private sealed class LoadedInputs : IDisposable
+    /// <inheritdoc/>
+    protected override AttentionWeights ReadWeights()
     {
-        public LoadedInputs(CaseInputs inputs, AttentionDevice device)
-        {
-            Inputs = new ThresholdDifferentialInputs
-            {
-                Query1 = inputs.Load("q1", device),
-                Key1 = inputs.Load("k1", device),
-                Query2 = inputs.Load("q2", device),
-                Key2 = inputs.Load("k2", device),
-                Value = inputs.Load("v", device),
-                NormGain = inputs.LoadOptional("norm_gain", device),
-                Gate = inputs.LoadOptional("gate", device),
-            };
-        }
-
-        public ThresholdDifferentialInputs Inputs { get; }
-
-        public void Dispose()
-        {
-            Inputs.Query1.Dispose();
-            Inputs.Key1.Dispose();
-            Inputs.Query2?.Dispose();
-            Inputs.Key2?.Dispose();
-            Inputs.Value.Dispose();
-            Inputs.NormGain?.Dispose();
-            Inputs.Gate?.Dispose();
-        }
+        using LoadedTensors loaded = new(Inputs, AttentionDevice.Reference);
+        return AttentionWeights.Of(Options, OperatorInputs(loaded));
     }
+
+    private static ThresholdDifferentialInputs OperatorInputs(LoadedTensors loaded) => new()
+    {
+        Query1 = loaded["q1"],
+        Key1 = loaded["k1"],
+        Query2 = loaded["q2"],
+        Key2 = loaded["k2"],
+        Value = loaded["v"],
+        NormGain = loaded.Optional("norm_gain"),
+        Gate = loaded.Optional("gate"),
+    };
 }

@@ -17,6 +17,8 @@ internal readonly record struct QueryTile(int Batch, int Head, int KeyHead, int 
     /// <summary>First key tile with a visible key.</summary>
     internal int FirstKeyTile => Keys.First / ColumnPanels.TileRows;
 
-    /// <summary>End of the key tiles with a visible key; those beyond, above the diagonal or before the window, are never visited.</summary>
+    /// <summary>
+    /// End of the key tiles with a visible key; those beyond, above the diagonal or before the window, are never visited.
+    /// </summary>
     internal int EndKeyTile => Keys.Count == 0 ? FirstKeyTile : (Keys.End + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows;
 }

@@ -6,8 +6,8 @@ namespace SieveAttention.Cpu.Schedule;
 internal delegate void KeyTileWork(int batch, int keyHead, int keyTile);
 
 /// <summary>
-/// Cuts a problem into query tiles. The tiles of a head follow each other, so that its keys and values stay in the shared cache, the longest first, so
-/// that the last tasks are short and all cores finish together.
+/// Cuts a problem into query tiles. The tiles of a head follow each other, so that its keys and values stay in the shared cache, the
+/// longest first, so that the last tasks are short and all cores finish together.
 /// </summary>
 internal sealed class TileSchedule(AttentionProblem problem)
 {
@@ -41,7 +41,9 @@ internal sealed class TileSchedule(AttentionProblem problem)
         return new QueryTile(batch, head, _problem.KeyHead(head), first, rows, keys.Count > 0 ? keys : new KeyRange(0, 0));
     }
 
-    /// <summary>Position of a query tile among all, in the order of batch, head and rows: a place for what it contributes to a sum.</summary>
+    /// <summary>
+    /// Position of a query tile among all, in the order of batch, head and rows: a place for what it contributes to a sum.
+    /// </summary>
     internal long IndexOf(in QueryTile tile) =>
         ((((long)tile.Batch * _problem.QueryHeads) + tile.Head) * TilesPerHead) + (tile.First / QueryTile.MaxRows);
 

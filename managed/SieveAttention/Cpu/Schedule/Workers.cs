@@ -7,11 +7,12 @@ namespace SieveAttention.Cpu.Schedule;
 internal static class Workers
 {
     /// <summary>
-    /// Runs tasks 0 to <paramref name="count"/> - 1. Each thread makes one scratch object, in an arena that lasts as long as the thread takes
-    /// tasks. Which thread runs a task is not fixed, so a task must not depend on what its scratch held before.
+    /// Runs tasks 0 to <paramref name="count"/> - 1. Each thread makes one scratch object, in an arena that lasts as long as the thread
+    /// takes tasks. Which thread runs a task is not fixed, so a task must not depend on what its scratch held before.
     /// </summary>
     /// <exception cref="OperationCanceledException">Cancelled; tasks not yet begun did not run.</exception>
-    internal static void Run<TScratch>(CpuExecution execution, long count, Func<FloatArena, TScratch> makeScratch, Action<long, TScratch> task)
+    internal static void Run<TScratch>(
+        CpuExecution execution, long count, Func<FloatArena, TScratch> makeScratch, Action<long, TScratch> task)
     {
         execution.Cancellation.ThrowIfCancellationRequested();
         Queue<TScratch> queue = new(execution, count, makeScratch, task);
@@ -39,7 +40,8 @@ internal static class Workers
     internal static void Run(CpuExecution execution, long count, Action<long> task) =>
         Run(execution, count, static _ => 0, (index, _) => task(index));
 
-    private sealed class Queue<TScratch>(CpuExecution execution, long count, Func<FloatArena, TScratch> makeScratch, Action<long, TScratch> task)
+    private sealed class Queue<TScratch>(
+        CpuExecution execution, long count, Func<FloatArena, TScratch> makeScratch, Action<long, TScratch> task)
     {
         private readonly Lock _reporting = new();
         private long _next = -1;

@@ -4,18 +4,21 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Threshold;
 
 /// <summary>
-/// Unit keys of one head and view as bytes, for a bound on scores that costs a quarter of the scores and is never below them. With q' and k' the
-/// rounded rows, s = q.k &lt;= q'.k' + |q - q'| |k'| + |k - k'|, so that only keys with
-/// q'.k' &gt; tau - |q - q'| |k'| - |k - k'| - slack can survive. The exact score of these candidates decides.
+/// Unit keys of one head and view as bytes, for a bound on scores that costs less than half of them and is never below them. With q' and
+/// k' the rounded rows, s = q.k &lt;= q'.k' + |q - q'| |k'| + |k - k'|, so that only keys with q'.k' &gt; tau - |q - q'| |k'| - |k - k'|
+/// - slack can survive. The exact score of these candidates decides.
 /// </summary>
 /// <remarks>
 /// <para>
-/// q' = a n and k' = b m with |n| &lt;= 63 and |m| &lt;= 127; b is common to a key tile, so that one bound a row serves the tile. Bytes of
-/// queries are stored plus 64, because the instruction multiplies unsigned by signed bytes; <see cref="Corrections"/> takes 64 times the
-/// sum of m back. Sums are 16-bit, modulo 2^16 on the way, and right at the end because each half of a row stays below 2^15: the norm of a
-/// half of n is at most 127 and of m at most 255, and 127 * 255 &lt; 2^15.
+/// q' = a n and k' = b m with |n| &lt;= 63 and |m| &lt;= 127; b is common to a key tile, so that one bound a row serves the tile. Bytes
+/// of queries are stored plus 64, because the instruction multiplies unsigned by signed bytes; <see cref="Corrections"/> takes 64 times
+/// the sum of m back. Sums are 16-bit, modulo 2^16 on the way, and right at the end because each half of a row stays below 2^15: the norm
+/// of a half of n is at most 127 and of m at most 255, and 127 * 255 &lt; 2^15.
 /// </para>
-/// <para>Both views of a layer trained on text leave 0.04 % of the visible pairs as candidates for 0.035 % survivors.</para>
+/// <para>
+/// A layer trained on text (B1 H6 N2048 D64, 0.035 % of the visible pairs survive) takes 11 ms with screening, 19 ms without, where
+/// softmax of the same shape takes 20 ms (2 cores of an AMD EPYC 9004).
+/// </para>
 /// </remarks>
 internal sealed unsafe class ScreenedKeys
 {

@@ -3,7 +3,9 @@ using System.Runtime.CompilerServices;
 
 namespace SieveAttention.Cpu.Threshold;
 
-/// <summary>A pair that contributes in at least one view, with both exceedances; an exceedance is 0 in a view where it does not, or NaN.</summary>
+/// <summary>
+/// A pair that contributes in at least one view, with both exceedances; an exceedance is 0 in a view where it does not, or NaN.
+/// </summary>
 internal readonly record struct Survivor(int Row, int Column, float Exceedance1, float Exceedance2)
 {
     /// <summary>a_1 - lambda a_2, in the steps of the vector form. Lambda 0 is the single-view operator, whatever view 2 holds.</summary>
@@ -15,8 +17,9 @@ internal readonly record struct Survivor(int Row, int Column, float Exceedance1,
 }
 
 /// <summary>
-/// The key tiles of one query tile that have survivors, and the survivors themselves where they are few: the backward pass first finds them to
-/// form the row that the norm and the gate differentiate, and needs them again after that. Tiles with many are scored a second time.
+/// The key tiles of one query tile that have survivors, and the survivors themselves where they are few: the backward pass first finds
+/// them to form the row that the norm and the gate differentiate, and needs them again after that. Tiles with many are scored a second
+/// time.
 /// </summary>
 internal sealed class SurvivorLog
 {

@@ -5,8 +5,9 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Threshold;
 
 /// <summary>
-/// The backward pass of threshold differential attention. Each task finds the survivors of its query tiles again, takes the gradient through the
-/// epilogue, and adds to the gradients of its queries and to its own arrays of key and value gradients; those are added up at the end.
+/// The backward pass of threshold differential attention. Each task finds the survivors of its query tiles again, takes the gradient
+/// through the epilogue, and adds to the gradients of its queries and to its own arrays of key and value gradients; those are added up at
+/// the end.
 /// </summary>
 internal sealed class ThresholdBackward(ThresholdCall call, HostArray<float> dout) : ILaneWork
 {
@@ -101,12 +102,10 @@ internal sealed class ThresholdBackward(ThresholdCall call, HostArray<float> dou
                 _dgate.Row(tile.Batch, tile.Head, queryRow)[0] = (float)dgate;
             }
 
-            finite &= RowMath.IsFinite(scratch.Dx.Span(row))
-                && RowMath.IsFinite(scratch.Forward.View1.Rows.Span(row))
-                && (!call.Inputs.TwoViews || RowMath.IsFinite(scratch.Forward.View2.Rows.Span(row)));
+            finite &= RowMath.IsFinite(scratch.Dx.Span(row));
         }
 
-        return finite;
+        return finite && scratch.Forward.View1.Finite && (!call.Inputs.TwoViews || scratch.Forward.View2.Finite);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -37,7 +37,8 @@ internal sealed class ThresholdCall(
     internal double UnitThreshold(int row) => RowThreshold.Unit(Problem.Visible(row).Count, Kappa, Problem.HeadDim);
 
     /// <summary>Whether byte products rule out most pairs before scores are computed. The result is the same bits.</summary>
-    internal bool Screens { get; } = tuning.MaxCandidates > 0 && ScreenedKeys.Supports(problem.HeadDim) && LaneChoice.HasByteProducts(execution.VectorWidth);
+    internal bool Screens { get; } =
+        tuning.MaxCandidates > 0 && ScreenedKeys.Supports(problem.HeadDim) && LaneChoice.HasByteProducts(execution.VectorWidth);
 
     /// <summary>Candidates of a tile beyond which all of its scores are computed.</summary>
     internal int MaxCandidates => tuning.MaxCandidates;

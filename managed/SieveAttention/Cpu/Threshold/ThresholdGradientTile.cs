@@ -80,7 +80,9 @@ internal sealed unsafe class ThresholdGradientTile(ThresholdCall call, FloatAren
         }
     }
 
-    /// <summary>Adds the gradients of a key tile whose survivors <see cref="Forward"/> holds, where products with 0 could give NaN.</summary>
+    /// <summary>
+    /// Adds the gradients of a key tile whose survivors <see cref="Forward"/> holds, where products with 0 could give NaN.
+    /// </summary>
     internal void AddTileOneByOne<TLanes, TVector>(in QueryTile tile, int keyTile, ThresholdHead head, KeyGradients sums)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct

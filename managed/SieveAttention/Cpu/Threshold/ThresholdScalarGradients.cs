@@ -1,8 +1,8 @@
 namespace SieveAttention.Cpu.Threshold;
 
 /// <summary>
-/// Gradients that sum over rows and heads: beta, kappa, lambda and the gain of the norm. Each query tile writes its share, in double, to a place
-/// of its own, and the shares are added in the order of the tiles: the sums do not depend on the threads.
+/// Gradients that sum over rows and heads: beta, kappa, lambda and the gain of the norm. Each query tile writes its share, in double, to
+/// a place of its own, and the shares are added in the order of the tiles: the sums do not depend on the threads.
 /// </summary>
 internal sealed class ThresholdScalarGradients(ThresholdCall call)
 {

@@ -150,7 +150,8 @@ internal sealed unsafe class ThresholdTile
     }
 
     /// <summary>A pair that contributes in at least one view.</summary>
-    internal Survivor At(int row, int column) => new(row, column, Exceedance(View1, row, column), TwoViews ? Exceedance(View2, row, column) : 0);
+    internal Survivor At(int row, int column) =>
+        new(row, column, Exceedance(View1, row, column), TwoViews ? Exceedance(View2, row, column) : 0);
 
     /// <summary>Columns of a row that contribute in at least one view.</summary>
     internal ulong Contributing(int row) => View1.Contributing[row] | (TwoViews ? View2.Contributing[row] : 0);

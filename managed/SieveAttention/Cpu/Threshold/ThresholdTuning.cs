@@ -1,19 +1,19 @@
 namespace SieveAttention.Cpu.Threshold;
 
 /// <summary>
-/// Every tuned number of thresholded attention on the CPU. None of them changes a bit of the forward result. Measured 2026-11 on 2 cores of
-/// an AMD EPYC 9004, .NET 10.0, B1 H4 N1024, causal, random inputs whose density beta sets.
+/// Every tuned number of thresholded attention on the CPU. None of them changes a bit of the forward result. Measured 2026-11 on 2 cores
+/// of an AMD EPYC 9004, .NET 10.0, B1 H4 N1024, causal, random inputs whose density beta sets.
 /// </summary>
 /// <param name="DenseSurvivors">
 /// A tile with more survivors (of both views) than this share of its pairs multiplies all weights with all values; one with fewer adds
-/// the value rows of its survivors one by one. Forward both ways cost the same at 0.09 (one view) to 0.15 (two views, head_dim 64 and 128),
-/// backward at 0.17 to 0.22. At 0.007 one by one takes 4.7 ms against 10.2 ms, at 0.5 it takes 12.6 ms against 6.2 ms.
+/// the value rows of its survivors one by one. Forward both ways cost the same at 0.09 (one view) to 0.15 (two views, head_dim 64 and
+/// 128), backward at 0.17 to 0.22. At 0.007 one by one takes 4.7 ms against 10.2 ms, at 0.5 it takes 12.6 ms against 6.2 ms.
 /// </param>
 /// <param name="MaxCandidates">
-/// A tile of 64 x 64 pairs of one view with more candidates than this after screening computes all of its scores, and so do the tiles after it
-/// until one has at most half as many survivors; 0 = never screen. Screening a tile takes 2.0 us, all scores 4.7 us, one candidate 0.07 us
-/// (head_dim 64): even at 38. With 64 a density of 1.5 % a view was 30 % slower than without screening, because tiles were screened in
-/// vain again and again. On a trained layer (0.035 % survivors) 16, 64 and 256 make no difference.
+/// A tile of 64 x 64 pairs of one view with more candidates than this after screening computes all of its scores, and so do the tiles
+/// after it until one has at most half as many survivors; 0 = never screen. Screening a tile takes 2.0 us, all scores 4.7 us, one
+/// candidate 0.07 us (head_dim 64): even at 38. With 64 a density of 1.5 % a view was 30 % slower than without screening, because tiles
+/// were screened in vain again and again. On a trained layer (0.035 % survivors) 16, 64 and 256 make no difference.
 /// </param>
 internal sealed record ThresholdTuning(double DenseSurvivors, int MaxCandidates)
 {

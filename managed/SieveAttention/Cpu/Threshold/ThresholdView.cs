@@ -14,12 +14,14 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
     private readonly PaddedRows _bytes = new(arena, QueryTile.MaxRows, ScreenedKeys.Words(call.Problem.HeadDim));
     private readonly float[] _inverseSteps = new float[QueryTile.MaxRows];
     private readonly float[] _errors = new float[QueryTile.MaxRows];
-    private bool _finite;
     private bool _screenNext;
 
     internal PaddedRows Rows { get; } = new(arena, QueryTile.MaxRows, call.Problem.HeadDim);
 
     internal float[] InverseNorms { get; } = new float[QueryTile.MaxRows];
+
+    /// <summary>Whether the unit rows have neither NaN nor infinity.</summary>
+    internal bool Finite { get; private set; }
 
     /// <summary>Scores of the latest <see cref="Find"/>: of all pairs, -infinity where masked, or of those that contribute.</summary>
     internal ScoreTile Scores { get; } = new(arena);
@@ -36,15 +38,15 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal void Load(HostArray<float> queries, in QueryTile tile)
     {
-        _finite = true;
+        Finite = true;
         for (int row = 0; row < tile.Rows; row++)
         {
             InverseNorms[row] = UnitRow.Normalize(queries.Row(tile.Batch, tile.Head, tile.First + row), Rows.Span(row));
             Rows.ClearPadding(row);
-            _finite &= RowMath.IsFinite(Rows.Span(row));
+            Finite &= UnitRow.IsFinite(InverseNorms[row]);
         }
 
-        _screenNext = _finite && call.Screens;
+        _screenNext = Finite && call.Screens;
         for (int row = 0; _screenNext && row < tile.Rows; row++)
         {
             float step = ScreenedKeys.QueryStep(ByteRow.Measure(Rows.Row(row), Rows.Stride), _channels);
@@ -54,8 +56,8 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
     }
 
     /// <summary>
-    /// Marks the pairs of a key tile that contribute, and adds the survivors of each row to <paramref name="survivors"/>. Scores are those of
-    /// one chain of fused steps a pair, whether all are computed or only those of candidates.
+    /// Marks the pairs of a key tile that contribute, and adds the survivors of each row to <paramref name="survivors"/>. Scores are
+    /// those of one chain of fused steps a pair, whether all are computed or only those of candidates.
     /// </summary>
     /// <returns>Number of pairs that contribute, of all rows.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -77,8 +79,8 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
         }
 
         TileProduct<TLanes, TVector>.Multiply(
-            Rows.Left(0), keys.Columns.Tile(keyTile), tile.Rows, _channels, call.Schedule.KeysInTile(keyTile), Scores.Data, ScoreTile.Stride,
-            accumulate: false);
+            Rows.Left(0), keys.Columns.Tile(keyTile), tile.Rows, _channels, call.Schedule.KeysInTile(keyTile),
+            Scores.Data, ScoreTile.Stride, accumulate: false);
         Scores.Mask(call.Schedule, tile, keyTile);
         int count = Mark<TLanes, TVector>(tile.Rows, tau);
         if (count > 0)
@@ -87,7 +89,7 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
         }
 
         // Neighbouring tiles are alike: screening resumes where it would have left few enough candidates.
-        _screenNext = _finite && call.Screens && 2 * count <= call.MaxCandidates;
+        _screenNext = Finite && call.Screens && 2 * count <= call.MaxCandidates;
         return count;
     }
 
@@ -98,8 +100,8 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
         where TVector : struct
     {
         TileProduct<TLanes, TVector>.Multiply<ByteStep<TLanes, TVector>>(
-            _bytes.Left(0), keys.Columns(keyTile), tile.Rows, _bytes.Channels, call.Schedule.KeysInTile(keyTile), Scores.Data, ScoreTile.Stride,
-            accumulate: false);
+            _bytes.Left(0), keys.Columns(keyTile), tile.Rows, _bytes.Channels, call.Schedule.KeysInTile(keyTile),
+            Scores.Data, ScoreTile.Stride, accumulate: false);
         bool whole = call.Schedule.SeesWholeTile(tile, keyTile);
         float* corrections = keys.Corrections(keyTile);
         int count = 0;

@@ -34,14 +34,17 @@ internal sealed class UnitKeys
     {
         int first = tile * ColumnPanels.TileRows;
         int channels = Rows.Channels;
+        bool finite = true;
         for (int row = first; row < first + rows; row++)
         {
-            InverseNorms[row] = UnitRow.Normalize(head.Slice(row * channels, channels), Rows.Span(row));
+            float inverse = UnitRow.Normalize(head.Slice(row * channels, channels), Rows.Span(row));
+            finite &= UnitRow.IsFinite(inverse);
+            InverseNorms[row] = inverse;
             Rows.ClearPadding(row);
         }
 
-        _finite[tile] = RowMath.IsFinite(new ReadOnlySpan<float>(Rows.Row(first), rows * Rows.Stride));
-        if (_finite[tile])
+        _finite[tile] = finite;
+        if (finite)
         {
             Screen?.Fill(tile, Rows, rows);
         }

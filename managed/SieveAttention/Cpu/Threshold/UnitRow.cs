@@ -37,7 +37,12 @@ internal static class UnitRow
         return (float)factor;
     }
 
-    /// <summary>Gradient of the row from the gradient of its unit row: (du - u (u . du)) / |row|, without the projection below 1e-12.</summary>
+    /// <summary>Whether a unit row is finite, from the factor that made it: infinity in a row makes it 0, NaN makes it NaN.</summary>
+    internal static bool IsFinite(float inverseNorm) => inverseNorm > 0;
+
+    /// <summary>
+    /// Gradient of the row from the gradient of its unit row: (du - u (u . du)) / |row|, without the projection below 1e-12.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Backward(ReadOnlySpan<float> unit, float inverseNorm, ReadOnlySpan<float> dunit, Span<float> drow)
     {

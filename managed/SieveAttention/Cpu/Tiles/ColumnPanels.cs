@@ -3,9 +3,10 @@ using System.Runtime.CompilerServices;
 namespace SieveAttention.Cpu.Tiles;
 
 /// <summary>
-/// The rows of a matrix as columns of right factors: what a product with a transposed matrix (Q K^T, dO V^T) reads. Rows are cut into tiles of
-/// <see cref="TileRows"/>; a tile is a sequence of panels, and a panel holds, for each channel, that channel of its rows side by side.
-/// Packed once per head and shared by every query tile and every query head of the group. Rows that fill up the last panel are zero.
+/// The rows of a matrix as columns of right factors: what a product with a transposed matrix (Q K^T, dO V^T) reads. Rows are cut into
+/// tiles of <see cref="TileRows"/>; a tile is a sequence of panels, and a panel holds, for each channel, that channel of its rows side by
+/// side. Packed once per head and shared by every query tile and every query head of the group. Rows that fill up the last panel are
+/// zero.
 /// </summary>
 internal sealed unsafe class ColumnPanels
 {
@@ -19,7 +20,8 @@ internal sealed unsafe class ColumnPanels
     /// <param name="arena">Where the panels live.</param>
     /// <param name="rows">Rows of the matrix.</param>
     /// <param name="channels">Channels of a row.</param>
-    /// <param name="panelColumns">Columns of a panel: <see cref="MicroKernel{TLanes, TVector}.MaxColumns"/>, a divisor of <see cref="TileRows"/>.</param>
+    /// <param name="panelColumns">Columns of a panel: <see cref="MicroKernel{TLanes, TVector}.MaxColumns"/>, a divisor of <see
+    /// cref="TileRows"/>.</param>
     internal ColumnPanels(FloatArena arena, int rows, int channels, int panelColumns)
     {
         _panelColumns = panelColumns;

@@ -4,13 +4,14 @@ using System.Runtime.InteropServices;
 namespace SieveAttention.Cpu.Tiles;
 
 /// <summary>
-/// Hands out floats at fixed addresses on cache-line boundaries, so that no 64-byte vector load crosses a line, and takes all of them back at once
-/// when it is disposed. Blocks come from the shared array pool: repeated calls touch no new memory, and the pool frees it under memory pressure.
+/// Hands out floats at fixed addresses on cache-line boundaries, so that no 64-byte vector load crosses a line, and takes all of them
+/// back at once when it is disposed. Blocks come from the shared array pool: repeated calls touch no new memory, and the pool frees it
+/// under memory pressure.
 /// </summary>
 /// <remarks>
-/// A few large blocks, because the pool keeps few arrays of a size; a buffer each for keys, values and every tile made it allocate anew in every call
-/// (9 ms instead of 3 ms of packing in a forward pass of 24 ms). Native memory was slower still: freed pages go back to the system and
-/// return as page faults. Not thread safe.
+/// A few large blocks, because the pool keeps few arrays of a size; a buffer each for keys, values and every tile made it allocate anew
+/// in every call (9 ms instead of 3 ms of packing in a forward pass of 24 ms). Native memory was slower still: freed pages go back to the
+/// system and return as page faults. Not thread safe.
 /// </remarks>
 /// <param name="blockFloats">Smallest block to rent.</param>
 internal sealed unsafe class FloatArena(int blockFloats) : IDisposable
@@ -63,7 +64,8 @@ internal sealed unsafe class FloatArena(int blockFloats) : IDisposable
         if (least > Array.MaxLength - Line)
         {
             throw new NotSupportedException(
-                $"A head needs a buffer of {least} floats; the Cpu device takes at most {Array.MaxLength - Line}. Split the sequence into several calls.");
+                $"A head needs a buffer of {least} floats; the Cpu device takes at most {Array.MaxLength - Line}. " +
+                "Split the sequence into several calls.");
         }
 
         float[] array = ArrayPool<float>.Shared.Rent((int)Math.Max(least + Line, blockFloats));

@@ -35,6 +35,11 @@ internal unsafe interface ILanes<TVector>
     /// <summary>2^n for lanes that hold integers n from -2^22 to 128: 0 below -126, infinity at 128.</summary>
     static abstract TVector PowerOfTwo(TVector value);
 
+    static abstract TVector Divide(TVector a, TVector b);
+
+    /// <summary>Square root of each lane; NaN below 0.</summary>
+    static abstract TVector Sqrt(TVector value);
+
     /// <summary>Natural logarithm of each lane; NaN below 0.</summary>
     static abstract TVector Log(TVector value);
 
@@ -62,6 +67,8 @@ internal unsafe interface ILanes<TVector>
     /// </summary>
     static abstract TVector AddByteProducts(TVector unsignedBytes, TVector signedBytes, TVector sums);
 
-    /// <summary>Adds the corrections to the 16-bit sums modulo 2^16; bit c is set iff both sums of lane c together exceed bound[c].</summary>
+    /// <summary>
+    /// Adds the corrections to the 16-bit sums modulo 2^16; bit c is set iff both sums of lane c together exceed bound[c].
+    /// </summary>
     static abstract ulong ByteSumsAbove(TVector sums, TVector corrections, TVector bound);
 }

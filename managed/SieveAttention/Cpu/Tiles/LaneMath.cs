@@ -8,12 +8,12 @@ internal static class LaneMath<TLanes, TVector>
     where TVector : struct
 {
     /// <summary>
-    /// e to the power of each lane with a relative error below 1.2e-7. -infinity and everything below -87.7 give 0, everything above 88.3 gives
-    /// infinity, NaN stays NaN.
+    /// e to the power of each lane with a relative error below 1.2e-7. -infinity and everything below -87.7 give 0, everything above 88.3
+    /// gives infinity, NaN stays NaN.
     /// </summary>
     /// <remarks>
-    /// x = n ln 2 + r with |r| &lt;= ln(2) / 2, then a polynomial of degree 7 in r (minimax, from the Cephes library's expf) and 2^n.
-    /// 13 cycles for 16 lanes on AMD EPYC 9004; Vector512.Exp of .NET 10.0 takes 210 there.
+    /// x = n ln 2 + r with |r| &lt;= ln(2) / 2, then a polynomial of degree 7 in r (minimax, from the Cephes library's expf) and 2^n. 13
+    /// cycles for 16 lanes on AMD EPYC 9004; Vector512.Exp of .NET 10.0 takes 210 there.
     /// </remarks>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static TVector Exp(TVector x)

@@ -47,13 +47,20 @@ internal readonly unsafe struct Lanes128 : ILanes<Vector128<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> Divide(Vector128<float> a, Vector128<float> b) => a / b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> Sqrt(Vector128<float> value) => Vector128.Sqrt(value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> Log(Vector128<float> value) => Vector128.Log(value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong GreaterThan(Vector128<float> a, Vector128<float> b) => Vector128.GreaterThan(a, b).ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong NotAtMost(Vector128<float> a, Vector128<float> b) => (~Vector128.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
+    public static ulong NotAtMost(Vector128<float> a, Vector128<float> b) =>
+        (~Vector128.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> WhereNotAtMost(Vector128<float> a, Vector128<float> b, Vector128<float> value) =>

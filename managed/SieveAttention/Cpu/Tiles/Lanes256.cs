@@ -47,13 +47,20 @@ internal readonly unsafe struct Lanes256 : ILanes<Vector256<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> Divide(Vector256<float> a, Vector256<float> b) => a / b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> Sqrt(Vector256<float> value) => Vector256.Sqrt(value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> Log(Vector256<float> value) => Vector256.Log(value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong GreaterThan(Vector256<float> a, Vector256<float> b) => Vector256.GreaterThan(a, b).ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong NotAtMost(Vector256<float> a, Vector256<float> b) => (~Vector256.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
+    public static ulong NotAtMost(Vector256<float> a, Vector256<float> b) =>
+        (~Vector256.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> WhereNotAtMost(Vector256<float> a, Vector256<float> b, Vector256<float> value) =>

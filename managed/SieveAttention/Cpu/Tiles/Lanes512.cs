@@ -47,13 +47,20 @@ internal readonly unsafe struct Lanes512 : ILanes<Vector512<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Divide(Vector512<float> a, Vector512<float> b) => a / b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Sqrt(Vector512<float> value) => Vector512.Sqrt(value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Log(Vector512<float> value) => Vector512.Log(value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong GreaterThan(Vector512<float> a, Vector512<float> b) => Vector512.GreaterThan(a, b).ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong NotAtMost(Vector512<float> a, Vector512<float> b) => (~Vector512.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
+    public static ulong NotAtMost(Vector512<float> a, Vector512<float> b) =>
+        (~Vector512.LessThanOrEqual(a, b)).ExtractMostSignificantBits();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> WhereNotAtMost(Vector512<float> a, Vector512<float> b, Vector512<float> value) =>

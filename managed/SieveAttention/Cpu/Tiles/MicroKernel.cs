@@ -3,18 +3,18 @@ using System.Runtime.CompilerServices;
 namespace SieveAttention.Cpu.Tiles;
 
 /// <summary>
-/// The register block under every matrix product of the CPU path: C[rows x vectors] = (or +=) A[rows x depth] B[depth x vectors].
-/// Up to 6 rows x 2 vectors are kept in registers: 12 accumulators, 2 vectors of B and a broadcast of A are 15 of the 16 registers of AVX2,
-/// and 12 independent sums cover the latency of two FMA units. Each step of depth loads 2 vectors and 6 floats for 12 FMAs.
+/// The register block under every matrix product of the CPU path: C[rows x vectors] = (or +=) A[rows x depth] B[depth x vectors]. Up to 6
+/// rows x 2 vectors are kept in registers: 12 accumulators, 2 vectors of B and a broadcast of A are 15 of the 16 registers of AVX2, and
+/// 12 independent sums cover the latency of two FMA units. Each step of depth loads 2 vectors and 6 floats for 12 FMAs.
 /// </summary>
 /// <remarks>
-/// Every element of C is one chain of steps in the order of depth, for every width and every block shape: results do not depend on
-/// where an element falls in a tile. Compiled at once with full optimisation: tiered compilation would run the first calls, often the whole
-/// of a small problem, unoptimised.
+/// Every element of C is one chain of steps in the order of depth, for every width and every block shape: results do not depend on where
+/// an element falls in a tile. Compiled at once with full optimisation: tiered compilation would run the first calls, often the whole of
+/// a small problem, unoptimised.
 /// <para>
-/// Measured on 64 x 64 x 64 tiles against a register-only FMA loop (AMD EPYC 9004, .NET 10.0), one core and both: Q K^T 97 % and 89 %, W V 96 %
-/// and 87 %, dS^T Q 96 % and 87 % with AVX-512; 96, 93 and 91 % of one core with AVX2. Rejected: 8 x 2, 97 % but 83 % with AVX2, whose registers
-/// it overflows; 4 x 2, 96 % and 87-91 %.
+/// Measured on 64 x 64 x 64 tiles against a register-only FMA loop (2 cores of an AMD EPYC 9004, .NET 10.0): Q K^T, W V and dS^T Q reach
+/// 94-97 % with AVX-512 and 87-96 % with AVX2, on one core and on both (SpeedTests). Rejected: 8 x 2, 97 % but 83 % with AVX2, whose
+/// registers it overflows; 4 x 2, 96 % and 87-91 %.
 /// </para>
 /// </remarks>
 internal static unsafe class MicroKernel<TLanes, TVector>

@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace SieveAttention.Cpu.Tiles;
 
 /// <summary>
-/// A row-major matrix with rows padded by zeros to whole cache lines: a right factor whose depth is the rows (values, keys in the gradient of
-/// queries), a left factor whose depth is the channels (query tiles), and contiguous rows for products over single keys.
+/// A row-major matrix with rows padded by zeros to whole cache lines: a right factor whose depth is the rows (values, keys in the
+/// gradient of queries), a left factor whose depth is the channels (query tiles), and contiguous rows for products over single keys.
 /// </summary>
 internal sealed unsafe class PaddedRows
 {

@@ -8,8 +8,8 @@ namespace SieveAttention.Cpu.Tiles;
 /// Operations on single rows of any length, on vectors of one fixed width so that sums have the same bits whatever width the tiles use.
 /// </summary>
 /// <remarks>
-/// Their own code instead of TensorPrimitives, whose assembly is compiled on first use, without optimisation for its first 100 ms or more: a call that
-/// takes a few milliseconds would spend most of them there.
+/// Their own code instead of TensorPrimitives, whose assembly is compiled on first use, without optimisation for its first 100 ms or
+/// more: a call that takes a few milliseconds would spend most of them there.
 /// </remarks>
 internal static class RowMath
 {
@@ -17,18 +17,18 @@ internal static class RowMath
     internal static float SumOfSquares(ReadOnlySpan<float> row)
     {
         ref float start = ref MemoryMarshal.GetReference(row);
-        Vector128<float> sum0 = default;
-        Vector128<float> sum1 = default;
+        Vector256<float> sum0 = default;
+        Vector256<float> sum1 = default;
         int c = 0;
-        for (; c + 8 <= row.Length; c += 8)
+        for (; c + 16 <= row.Length; c += 16)
         {
-            Vector128<float> x0 = Vector128.LoadUnsafe(ref start, (nuint)c);
-            Vector128<float> x1 = Vector128.LoadUnsafe(ref start, (nuint)c + 4);
-            sum0 = Vector128.FusedMultiplyAdd(x0, x0, sum0);
-            sum1 = Vector128.FusedMultiplyAdd(x1, x1, sum1);
+            Vector256<float> x0 = Vector256.LoadUnsafe(ref start, (nuint)c);
+            Vector256<float> x1 = Vector256.LoadUnsafe(ref start, (nuint)c + 8);
+            sum0 = Vector256.FusedMultiplyAdd(x0, x0, sum0);
+            sum1 = Vector256.FusedMultiplyAdd(x1, x1, sum1);
         }
 
-        float sum = Vector128.Sum(sum0 + sum1);
+        float sum = Vector256.Sum(sum0 + sum1);
         for (; c < row.Length; c++)
         {
             sum = MathF.FusedMultiplyAdd(row[c], row[c], sum);
@@ -44,9 +44,9 @@ internal static class RowMath
         ref float from = ref MemoryMarshal.GetReference(source);
         ref float to = ref MemoryMarshal.GetReference(target[..source.Length]);
         int c = 0;
-        for (; c + 4 <= source.Length; c += 4)
+        for (; c + 8 <= source.Length; c += 8)
         {
-            (Vector128.LoadUnsafe(ref from, (nuint)c) * factor).StoreUnsafe(ref to, (nuint)c);
+            (Vector256.LoadUnsafe(ref from, (nuint)c) * factor).StoreUnsafe(ref to, (nuint)c);
         }
 
         for (; c < source.Length; c++)
@@ -62,9 +62,9 @@ internal static class RowMath
         ref float from = ref MemoryMarshal.GetReference(source);
         ref float to = ref MemoryMarshal.GetReference(target[..source.Length]);
         int c = 0;
-        for (; c + 4 <= source.Length; c += 4)
+        for (; c + 8 <= source.Length; c += 8)
         {
-            (Vector128.LoadUnsafe(ref to, (nuint)c) + Vector128.LoadUnsafe(ref from, (nuint)c)).StoreUnsafe(ref to, (nuint)c);
+            (Vector256.LoadUnsafe(ref to, (nuint)c) + Vector256.LoadUnsafe(ref from, (nuint)c)).StoreUnsafe(ref to, (nuint)c);
         }
 
         for (; c < source.Length; c++)
@@ -73,19 +73,34 @@ internal static class RowMath
         }
     }
 
+    /// <summary>Inner product, summed in double.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static double Dot(ReadOnlySpan<float> a, ReadOnlySpan<float> b)
+    {
+        double sum = 0;
+        for (int c = 0; c < a.Length; c++)
+        {
+            sum += (double)a[c] * b[c];
+        }
+
+        return sum;
+    }
+
     /// <summary>Whether there is neither NaN nor infinity: 0 times either of them is NaN, 0 times anything else is 0.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static bool IsFinite(ReadOnlySpan<float> row)
     {
         ref float start = ref MemoryMarshal.GetReference(row);
-        Vector128<float> sum = default;
+        Vector256<float> sum0 = default;
+        Vector256<float> sum1 = default;
         int c = 0;
-        for (; c + 4 <= row.Length; c += 4)
+        for (; c + 16 <= row.Length; c += 16)
         {
-            sum = Vector128.FusedMultiplyAdd(Vector128.LoadUnsafe(ref start, (nuint)c), Vector128<float>.Zero, sum);
+            sum0 += Vector256.LoadUnsafe(ref start, (nuint)c) * Vector256<float>.Zero;
+            sum1 += Vector256.LoadUnsafe(ref start, (nuint)c + 8) * Vector256<float>.Zero;
         }
 
-        bool finite = Vector128.Sum(sum) == 0;
+        bool finite = Vector256.Sum(sum0 + sum1) == 0;
         for (; c < row.Length; c++)
         {
             finite &= float.IsFinite(row[c]);

@@ -15,11 +15,11 @@ internal sealed unsafe class ScoreTile(FloatArena arena)
     internal float* Row(int row) => Data + (row * Stride);
 
     /// <summary>
-    /// Writes -infinity where a row does not see a key and where the last key tile has no key. Every weight function gives 0 there:
-    /// a threshold is above it, its exponential is 0.
+    /// Writes a value where a row does not see a key and where the last key tile has no key. Scores become -infinity there: a threshold is
+    /// above it, its exponential is 0. Weights and gradients become 0.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal void Mask(TileSchedule schedule, in QueryTile tile, int keyTile)
+    internal void Mask(TileSchedule schedule, in QueryTile tile, int keyTile, float value = float.NegativeInfinity)
     {
         if (schedule.SeesWholeTile(tile, keyTile))
         {
@@ -30,8 +30,8 @@ internal sealed unsafe class ScoreTile(FloatArena arena)
         {
             KeyRange columns = schedule.VisibleColumns(tile.First + row, keyTile);
             Span<float> scores = new(Row(row), Stride);
-            scores[..columns.First].Fill(float.NegativeInfinity);
-            scores[columns.End..].Fill(float.NegativeInfinity);
+            scores[..columns.First].Fill(value);
+            scores[columns.End..].Fill(value);
         }
     }
 }

@@ -17,8 +17,8 @@ internal readonly unsafe record struct LeftFactor(nint Address, nint RowStride, 
 }
 
 /// <summary>
-/// The right factor of a product: panels of <see cref="MicroKernel{TLanes, TVector}.MaxColumns"/> columns. Rows of a padded row-major matrix
-/// (<see cref="PaddedRows"/>) and packed columns (<see cref="ColumnPanels"/>) are both described by two strides.
+/// The right factor of a product: panels of <see cref="MicroKernel{TLanes, TVector}.MaxColumns"/> columns. Rows of a padded row-major
+/// matrix (<see cref="PaddedRows"/>) and packed columns (<see cref="ColumnPanels"/>) are both described by two strides.
 /// </summary>
 internal readonly unsafe record struct RightFactor(nint Address, nint DepthStride, nint PanelStride)
 {
@@ -31,8 +31,9 @@ internal static unsafe class TileProduct<TLanes, TVector>
     where TVector : struct
 {
     /// <summary>
-    /// Computes <paramref name="rows"/> x <paramref name="columns"/> elements of C. C and B are read and written up to the next multiple of
-    /// the vector width: what lies there must be memory of the caller, holds unspecified values afterwards, and never reaches other columns.
+    /// Computes <paramref name="rows"/> x <paramref name="columns"/> elements of C. C and B are read and written up to the next multiple
+    /// of the vector width: what lies there must be memory of the caller, holds unspecified values afterwards, and never reaches other
+    /// columns.
     /// </summary>
     internal static void Multiply(LeftFactor a, RightFactor b, int rows, int depth, int columns, float* c, nint cRow, bool accumulate) =>
         Multiply<FloatStep<TLanes, TVector>>(a, b, rows, depth, columns, c, cRow, accumulate);

@@ -1,0 +1,17 @@
+namespace SieveAttention;
+
+/// <summary>Parameters of <see cref="SoftmaxAttention"/>. Immutable.</summary>
+public sealed record SoftmaxOptions
+{
+    /// <summary>How queries and keys become scores.</summary>
+    public ScoreOptions Scores { get; init; } = new();
+
+    /// <summary>Which keys a row sees.</summary>
+    public AttentionMask Mask { get; init; } = AttentionMask.CausalMask;
+
+    /// <summary>What happens to an output row.</summary>
+    public OutputEpilogue Epilogue { get; init; } = new();
+
+    /// <summary>Checks the values.</summary>
+    internal void Validate() => OptionGuard.Shared(Scores, Mask, Epilogue);
+}

@@ -1,0 +1,29 @@
+// cp.async.bulk.tensor: the copy engine moves boxes of a tensor between global and shared memory (PTX ISA 9.7.9.27,
+// sm_90).
+#pragma once
+
+#include <cstdint>
+
+namespace sieve::ptx {
+
+// Load of a box of a 4-dimensional tensor; coordinates count elements, innermost first; completes on an mbarrier.
+__device__ inline void cp_async_bulk_tensor_4d(uint32_t target, const void *tensor_map, int c0, int c1, int c2, int c3,
+                                               uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::
+          "r"(target),
+      "l"(tensor_map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(barrier)
+      : "memory");
+}
+
+// prefetch.tensormap: brings a descriptor near before its first use.
+__device__ inline void prefetch_tensormap(const void *tensor_map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(tensor_map) : "memory");
+}
+
+// fence.proxy.async: ordinary stores to shared memory become visible to the copy engine and the tensor cores.
+__device__ inline void fence_proxy_async() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+}  // namespace sieve::ptx

@@ -1,0 +1,80 @@
+"""The C interface for Python: ctypes structures of native/include/sieve/attention.h, on torch tensors.
+
+Only for comparisons on a GPU machine; the package's users call the managed library.
+"""
+import ctypes as c
+
+import torch
+
+
+class Tensor(c.Structure):
+    _fields_ = [("data", c.c_void_p), ("sizes", c.c_int64 * 4), ("strides", c.c_int64 * 4), ("dtype", c.c_int32), ("reserved", c.c_int32)]
+
+
+class Scalar(c.Structure):
+    _fields_ = [("device", c.c_void_p), ("value", c.c_float), ("head_stride", c.c_int32)]
+
+
+class Problem(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_uint32), ("causal", c.c_int32), ("query_alignment", c.c_int32), ("path", c.c_int32),
+        ("query_offset", c.c_int64), ("window", c.c_int64),
+        ("query_starts", c.c_void_p), ("key_starts", c.c_void_p), ("key_lengths", c.c_void_p),
+        ("sequence_count", c.c_int32), ("longest_query", c.c_int32), ("scale", c.c_float), ("row_factor", c.c_int32),
+        ("row_first", Scalar), ("row_second", Scalar), ("row_factors", Tensor), ("alibi_slopes", c.c_void_p),
+        ("norm", c.c_int32), ("norm_eps", c.c_float), ("norm_gain", c.c_void_p), ("output_scale", c.c_float),
+        ("repeatability", c.c_int32), ("gate", Tensor),
+    ]
+
+
+class TdaForward(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_uint32), ("reserved", c.c_int32),
+        ("query1", Tensor), ("key1", Tensor), ("query2", Tensor), ("key2", Tensor), ("value", Tensor), ("output", Tensor),
+        ("survivors1", Tensor), ("survivors2", Tensor), ("beta", Scalar), ("lambda_", Scalar), ("kappa", c.c_float), ("power", c.c_float),
+    ]
+
+
+class ContextOptions(c.Structure):
+    _fields_ = [("struct_size", c.c_uint32), ("device", c.c_int32), ("log_level", c.c_int32), ("reserved", c.c_int32),
+                ("log", c.c_void_p), ("log_user_data", c.c_void_p)]
+
+
+DTYPES = {torch.float16: 1, torch.bfloat16: 2, torch.float32: 3, torch.int32: 4}
+PATHS = {"automatic": 0, "generic": 1, "hopper": 2}
+
+
+def view(t):
+    return Tensor(t.data_ptr(), (c.c_int64 * 4)(*t.shape), (c.c_int64 * 4)(*t.stride()), DTYPES[t.dtype], 0)
+
+
+class Library:
+    def __init__(self, path):
+        self.native = c.CDLL(path)
+        self.native.sieve_last_message.restype = c.c_char_p
+        self.native.sieve_build_description.restype = c.c_char_p
+        self.context = c.c_void_p()
+        options = ContextOptions(c.sizeof(ContextOptions), 0, 5, 0, None, None)
+        self.check(self.native.sieve_context_create(c.byref(options), c.byref(self.context)))
+
+    def check(self, status):
+        if status != 0:
+            raise RuntimeError(self.native.sieve_last_message().decode())
+
+    def tda_forward(self, q1, k1, q2, k2, v, beta, lam, path="automatic"):
+        """Returns a function that launches on the current stream, and its output tensor."""
+        out = torch.empty(*q1.shape[:3], v.shape[3], dtype=q1.dtype, device=q1.device)
+        problem = Problem(struct_size=c.sizeof(Problem), causal=1, path=PATHS[path], output_scale=1.0)
+        arguments = TdaForward(struct_size=c.sizeof(TdaForward), query1=view(q1), key1=view(k1), query2=view(q2), key2=view(k2),
+                               value=view(v), output=view(out), beta=Scalar(None, beta, 0), lambda_=Scalar(None, lam, 0), kappa=1.0, power=2.0)
+        size = c.c_uint64()
+        self.check(self.native.sieve_tda_forward_workspace(self.context, c.byref(problem), c.byref(arguments), c.byref(size)))
+        workspace = torch.empty(size.value, dtype=torch.uint8, device=q1.device)
+
+        def launch():
+            stream = c.c_void_p(torch.cuda.current_stream().cuda_stream)
+            self.check(self.native.sieve_tda_forward(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
+                                                     size, stream))
+
+        launch.keep = (workspace, q1, k1, q2, k2, v)
+        return launch, out
