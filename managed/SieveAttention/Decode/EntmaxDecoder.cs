@@ -121,13 +121,14 @@ internal sealed class EntmaxDecoder<T>
         {
             scratch.Read(_scores, entry, rows, row, wanted);
             double tau = scratch.Solve(alpha);
-            if (scratch.BlocksRead == scratch.Blocks || (alpha - 1) * (scratch.BestUnread - scratch.Largest) <= tau)
+            int needed = scratch.UnreadAbove(tau, alpha);
+            if (needed == 0)
             {
                 return tau;
             }
 
-            // Doubling keeps the cost of all solutions within a constant of the last one.
-            wanted = scratch.BlocksRead;
+            // At most doubling: tau still rises, and the cost of all solutions stays within a constant of that of the last one.
+            wanted = Math.Min(needed, scratch.BlocksRead);
         }
     }
 
@@ -195,9 +196,6 @@ internal sealed class EntmaxDecoder<T>
         /// <summary>Largest score read.</summary>
         internal double Largest { get; private set; }
 
-        /// <summary>Largest bound of the blocks not read.</summary>
-        internal double BestUnread => -Bounds[BlocksRead];
-
         internal ReadOnlySpan<int> ReadBlocks => _order.AsSpan(0, BlocksRead);
 
         internal void Begin(KeyRange visible)
@@ -252,6 +250,18 @@ internal sealed class EntmaxDecoder<T>
                     first += count;
                 }
             }
+        }
+
+        /// <summary>Number of blocks not read whose bound does not prove that all their weights are 0.</summary>
+        internal int UnreadAbove(double tau, double alpha)
+        {
+            int count = 0;
+            while (BlocksRead + count < Blocks && !((alpha - 1) * (-Bounds[BlocksRead + count] - Largest) <= tau))
+            {
+                count++;
+            }
+
+            return count;
         }
 
         /// <summary>tau of the keys read, relative to the largest score.</summary>

@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+
 namespace SieveAttention;
 
 /// <summary>
@@ -102,6 +104,7 @@ public sealed class AttentionStatistics
     /// <summary>Statistics of all heads.</summary>
     /// <param name="weights">The weights.</param>
     /// <returns>The statistics.</returns>
+    /// <exception cref="ArgumentException">A row has no weights: a support-basis row without a positive sum.</exception>
     public static AttentionStatistics Of(AttentionWeights weights)
     {
         ArgumentNullException.ThrowIfNull(weights);
@@ -126,19 +129,28 @@ public sealed class AttentionStatistics
     {
         int tasksPerHead = ((weights.Queries - 1) / RowsPerTask) + 1;
         RowTotals[] parts = new RowTotals[heads * tasksPerHead];
-        Parallel.For(0, parts.Length, () => new double[weights.Keys], (task, _, row) =>
+        try
         {
-            int head = firstHead + (task / tasksPerHead);
-            int first = task % tasksPerHead * RowsPerTask;
-            RowTotals totals = new(weights.CountNames.Count);
-            for (int query = first; query < Math.Min(first + RowsPerTask, weights.Queries); query++)
+            Parallel.For(0, parts.Length, () => new double[weights.Keys], (task, _, row) =>
             {
-                totals.Add(weights, head / weights.Heads, head % weights.Heads, query, row);
-            }
+                int head = firstHead + (task / tasksPerHead);
+                int first = task % tasksPerHead * RowsPerTask;
+                RowTotals totals = new(weights.CountNames.Count);
+                for (int query = first; query < Math.Min(first + RowsPerTask, weights.Queries); query++)
+                {
+                    totals.Add(weights, head / weights.Heads, head % weights.Heads, query, row);
+                }
 
-            parts[task] = totals;
-            return row;
-        }, _ => { });
+                parts[task] = totals;
+                return row;
+            }, _ => { });
+        }
+        catch (AggregateException error)
+        {
+            // A row that has no weights says so in its own words.
+            ExceptionDispatchInfo.Throw(error.InnerExceptions[0]);
+        }
+
         RowTotals all = new(weights.CountNames.Count);
         foreach (RowTotals part in parts)
         {

@@ -122,7 +122,8 @@ public abstract partial class AttentionWeights
         if (headsOfKey % group != 0)
         {
             throw new NotSupportedException(
-                $"Weights of groups of {group} query heads need a multiple of {group} query heads for each key head; there are {headsOfKey}.");
+                $"Weights of groups of {group} query heads need a multiple of {group} query heads for each key head; "
+                + $"there are {headsOfKey}.");
         }
 
         TensorShape logitShape = problem.RowShape with { Heads = problem.QueryHeads / group * options.Signals };

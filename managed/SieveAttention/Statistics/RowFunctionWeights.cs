@@ -15,7 +15,9 @@ internal class RowFunctionWeights : AttentionWeights
 
     /// <summary>Makes the weights.</summary>
     /// <param name="scores">The scores.</param>
-    /// <param name="function">Makes the function; row functions have buffers, so that rows computed at the same time have their own.</param>
+    /// <param name="function">
+    /// Makes the function; row functions have buffers, so that rows computed at the same time have their own.
+    /// </param>
     /// <param name="countsSupport">Whether the keys with a weight are counted for each row.</param>
     internal RowFunctionWeights(ScoreRows scores, Func<RowFunction> function, bool countsSupport = false)
         : base(scores.Problem, scores.Problem.QueryHeads, countsSupport ? [Support] : [])

@@ -2,7 +2,9 @@ using System.Numerics.Tensors;
 
 namespace SieveAttention;
 
-/// <summary>The scores of one view of queries and keys, one row at a time: s_ij = scale g_i (q_i . k_j) - slope_h (i + offset - j).</summary>
+/// <summary>
+/// The scores of one view of queries and keys, one row at a time: s_ij = scale g_i (q_i . k_j) - slope_h (i + offset - j).
+/// </summary>
 internal sealed class ScoreRows(AttentionProblem problem, ScoreTerms<double> terms, HostArray<double> queries, HostArray<double> keys)
 {
     internal AttentionProblem Problem => problem;

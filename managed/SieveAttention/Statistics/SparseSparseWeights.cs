@@ -25,7 +25,9 @@ internal sealed class SparseSparseWeights : RowFunctionWeights
     }
 
     /// <inheritdoc/>
-    /// <remarks>Theorem 1: |o_f - o_s| &lt;= delta (max over dropped j of |v_j| + |o_s|), delta = full weights of the dropped keys.</remarks>
+    /// <remarks>
+    /// Theorem 1: |o_f - o_s| &lt;= delta (max over dropped j of |v_j| + |o_s|), delta = full weights of the dropped keys.
+    /// </remarks>
     internal override SelectionLoss? Loss(int batch, int head, int row)
     {
         RowPlace place = new(batch, head, row, Problem.Visible(row));

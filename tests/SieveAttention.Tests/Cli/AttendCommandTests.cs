@@ -173,7 +173,9 @@ public sealed class AttendCommandTests
         using (Assert.EnterMultipleScope())
         {
             Assert.That(run.Code, Is.EqualTo(ExitCode.Ok), run.Error);
-            Assert.That(run.Out, Does.Match(@"weights: 95\.421 % exactly 0; support 1\.4883 keys a row \(largest 4, none in 12\.109 % of rows\)"));
+            Assert.That(
+                run.Out,
+                Does.Match(@"weights: 95\.421 % exactly 0; support 1\.4883 keys a row \(largest 4, none in 12\.109 % of rows\)"));
             Assert.That(run.Out, Does.Contain("; key 0 has ").And.Contain(" nats ("));
         }
     }

@@ -276,6 +276,8 @@ public sealed class OperatorCaseTests
         SetValues(sketch, "k", [.. Enumerable.Repeat(1f, 8)]);
         string path = sketch.Write(folder["case"]);
         ToolRun.Of("attend", path, "--device", "reference", "--out", folder["r"]).AssertRefused("sum to", "positive");
+        ToolRun.Of("attend", path, "--device", "cpu", "--out", folder["r"]).AssertRefused("sum", "positive");
+        ToolRun.Of("map", path, "--out", folder["r"]).AssertRefused("sum to", "positive");
         Assert.That(folder.FileNames, Is.EqualTo(new[] { "case" }));
     }
 

@@ -35,17 +35,19 @@ internal sealed class EntmaxDecodeTests
         result => Counts(result.Support),
         result => Counts(result.Support));
 
-    [TestCase(1.5)]
-    [TestCase(2.0)]
-    public void Skipping_blocks_changes_no_bit(double alpha)
+    [TestCase(1.5, 3.0, 0.5)]
+    [TestCase(1.5, 1.0, 0.05)]
+    [TestCase(2.0, 3.0, 0.5)]
+    [TestCase(2.0, 0.4, 0.05)]
+    public void Skipping_blocks_changes_no_bit(double alpha, double spread, double skippedShare)
     {
         EntmaxOptions options = new() { Alpha = [alpha] };
-        using EntmaxDecodeResult all = Long(options, skip: false, out _);
-        using EntmaxDecodeResult some = Long(options, skip: true, out _);
+        using EntmaxDecodeResult all = Long(options, spread, skip: false);
+        using EntmaxDecodeResult some = Long(options, spread, skip: true);
         Assert.Multiple(() =>
         {
             Assert.That(all.SkippedBlocks, Is.Zero);
-            Assert.That(some.SkippedBlocks, Is.GreaterThan(some.Blocks / 4), $"of {some.Blocks} blocks");
+            Assert.That(some.SkippedBlocks, Is.GreaterThan(skippedShare * some.Blocks), $"of {some.Blocks} blocks");
             Assert.That(some.Blocks, Is.EqualTo(all.Blocks));
             Assert.That(Values.Doubles(some.Output), Is.EqualTo(Values.Doubles(all.Output)));
             Assert.That(Values.Doubles(some.Tau), Is.EqualTo(Values.Doubles(all.Tau)));
@@ -53,12 +55,25 @@ internal sealed class EntmaxDecodeTests
         });
     }
 
+    [TestCase(1.5)]
+    [TestCase(2.0)]
+    public void Blocks_whose_bound_is_their_score_are_read_down_to_the_threshold(double alpha)
+    {
+        EntmaxOptions options = new() { Alpha = [alpha] };
+        using EntmaxDecodeResult all = Long(options, spread: 0.5, skip: false, noise: 0, group: 16);
+        using EntmaxDecodeResult some = Long(options, spread: 0.5, skip: true, noise: 0, group: 16);
+        Assert.That(some.SkippedBlocks, Is.Positive);
+        Assert.That(some.Support.AsSpan<int>().ToArray(), Is.EqualTo(all.Support.AsSpan<int>().ToArray()));
+        Assert.That(Values.Doubles(some.Tau), Is.EqualTo(Values.Doubles(all.Tau)));
+        Assert.That(Values.Doubles(some.Output), Is.EqualTo(Values.Doubles(all.Output)));
+    }
+
     [Test]
     public void Skipping_blocks_with_any_alpha_is_exact_to_rounding()
     {
         EntmaxOptions options = new() { Alpha = [1.3] };
-        using EntmaxDecodeResult all = Long(options, skip: false, out _);
-        using EntmaxDecodeResult some = Long(options, skip: true, out _);
+        using EntmaxDecodeResult all = Long(options, spread: 3, skip: false);
+        using EntmaxDecodeResult some = Long(options, spread: 3, skip: true);
         Assert.That(some.SkippedBlocks, Is.Positive);
         Assert.That(Deviation.Of(Values.Doubles(some.Output), Values.Doubles(all.Output)).Relative, Is.LessThan(1e-12));
     }
@@ -80,7 +95,7 @@ internal sealed class EntmaxDecodeTests
     }
 
     /// <summary>A step over a long sequence whose keys come in groups, so that boxes around blocks are tight.</summary>
-    private static EntmaxDecodeResult Long(EntmaxOptions options, bool skip, out KeyValueCache cache)
+    private static EntmaxDecodeResult Long(EntmaxOptions options, double spread, bool skip, double noise = 0.1, int group = 40)
     {
         const int Keys = 1600;
         Random random = new(3);
@@ -90,16 +105,16 @@ internal sealed class EntmaxDecodeTests
             double[] centre = [];
             for (int j = 0; j < Keys; j++)
             {
-                centre = j % 40 == 0 ? Values.Normal(random, 8) : centre;
-                double[] noise = Values.Normal(random, 8);
+                centre = j % group == 0 ? Values.Normal(random, 8) : centre;
+                double[] offset = Values.Normal(random, 8);
                 for (int c = 0; c < 8; c++)
                 {
-                    keys.Row(0, h, j)[c] = (3 * centre[c]) + (0.3 * noise[c]);
+                    keys.Row(0, h, j)[c] = spread * (centre[c] + (noise * offset[c]));
                 }
             }
         }
 
-        cache = KeyValueCache.Paged(new KeyValueCacheLayout(1, 2, 8, 6) { Type = TensorType.Float64 }, 64, 25);
+        KeyValueCache cache = KeyValueCache.Paged(new KeyValueCacheLayout(1, 2, 8, 6) { Type = TensorType.Float64 }, 64, 25);
         cache.Append(0, Values.Tensor(keys), Values.Tensor(Values.Normal(random, 2 * Keys * 6), new TensorShape(1, 2, Keys, 6)));
         DecodeInputs inputs = new() { Query = Values.Tensor(Values.Normal(random, 4 * 2 * 8), new TensorShape(1, 4, 2, 8)) };
         DecodePlan plan = inputs.Plan(AttentionDevice.Reference, cache, options.Mask, options.Scores, options.Epilogue);

@@ -164,12 +164,16 @@ public sealed class AttentionStatisticsTests
         AttentionWeights weights = Softmax(new double[4], new double[4], [1, 1, 4, 1]);
         using (Assert.EnterMultipleScope())
         {
-            Assert.That(() => weights.Row(0, 1, 0, new double[4]), Throws.TypeOf<ArgumentOutOfRangeException>().With.Message.Contains("head"));
-            Assert.That(() => weights.Row(0, 0, 4, new double[4]), Throws.TypeOf<ArgumentOutOfRangeException>().With.Message.Contains("row"));
-            Assert.That(() => weights.Row(0, 0, 0, new double[3]), Throws.ArgumentException.With.Message.Contains("weights has 3 elements"));
+            Assert.That(
+                () => weights.Row(0, 1, 0, new double[4]), Throws.TypeOf<ArgumentOutOfRangeException>().With.Message.Contains("head is 1"));
+            Assert.That(
+                () => weights.Row(0, 0, 4, new double[4]), Throws.TypeOf<ArgumentOutOfRangeException>().With.Message.Contains("row is 4"));
+            Assert.That(
+                () => weights.Row(0, 0, 0, new double[3]), Throws.ArgumentException.With.Message.Contains("weights has 3 elements"));
             Assert.That(() => weights.Row(0, 0, 0, new double[4], new int[1]), Throws.ArgumentException.With.Message.Contains("counts"));
             Assert.That(
-                () => AttentionStatistics.Of(weights, 1, 0), Throws.TypeOf<ArgumentOutOfRangeException>().With.Message.Contains("batch is 1"));
+                () => AttentionStatistics.Of(weights, 1, 0),
+                Throws.TypeOf<ArgumentOutOfRangeException>().With.Message.Contains("batch is 1"));
         }
     }
 

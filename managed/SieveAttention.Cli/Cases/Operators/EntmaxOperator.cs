@@ -21,7 +21,12 @@ internal sealed class EntmaxOperator : CaseOperator
         {
             throw metadata.Refuse(Alpha, $"{Text.Quote(metadata.Text(Alpha)!)} beside tensor '{Alpha}'", "one of both");
         }
-        EntmaxOptions options = new() { Scores = scores, Mask = mask, Alpha = perHead is null ? [scalar ?? 1.5] : Values(tensors, perHead) };
+        EntmaxOptions options = new()
+        {
+            Alpha = perHead is null ? [scalar ?? 1.5] : Values(tensors, perHead),
+            Scores = scores,
+            Mask = mask,
+        };
         return new EntmaxCase(file, problem, inputs, options);
     }
 

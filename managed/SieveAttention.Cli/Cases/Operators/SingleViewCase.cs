@@ -1,6 +1,8 @@
 namespace SieveAttention.Cli.Cases.Operators;
 
-/// <summary>A case of an operator with one view of queries and keys: tensors <c>q</c>, <c>k</c>, <c>v</c>, <c>gate</c>, <c>dout</c>.</summary>
+/// <summary>
+/// A case of an operator with one view of queries and keys: tensors <c>q</c>, <c>k</c>, <c>v</c>, <c>gate</c>, <c>dout</c>.
+/// </summary>
 internal abstract class SingleViewCase(string file, AttentionProblem problem, CaseInputs inputs) : AttentionCase(file, problem, inputs)
 {
     /// <summary>Reads the tensors of such an operator.</summary>

@@ -45,33 +45,43 @@ internal sealed class TopBlocks
             Sink(importance, heap, count, n);
         }
 
-        float refused = float.NegativeInfinity;
-        bool ordered = true;
-        for (int n = 0; n < candidates.Length; n++)
+        float least = importance[heap[0]];
+        foreach (int block in candidates[count..])
         {
-            float value = importance[candidates[n]];
-            ordered &= value >= 0;
-            if (n < count)
+            if (importance[block] > least)
             {
-                continue;
-            }
-
-            float least = importance[heap[0]];
-            if (value > least)
-            {
-                refused = MathF.Max(refused, least);
-                heap[0] = candidates[n];
+                heap[0] = block;
                 Sink(importance, heap, count, 0);
-            }
-            else
-            {
-                refused = MathF.Max(refused, value);
+                least = importance[heap[0]];
             }
         }
 
         chosen.AddRange(heap.AsSpan(0, count));
-        // Tiny importances have lost digits to underflow. Comparisons with NaN are false: such a choice is not sure.
-        return ordered && importance[heap[0]] > 1e-30f && importance[heap[0]] * (1 - margin) > refused;
+        return IsSure(importance, candidates, heap.AsSpan(0, count), (float)(least * (1 - margin)));
+    }
+
+    /// <summary>
+    /// Whether none but the chosen candidates is above the bound. NaN is never sure, and neither are tiny importances, which have lost
+    /// digits to underflow.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static bool IsSure(ReadOnlySpan<float> importance, ReadOnlySpan<int> candidates, ReadOnlySpan<int> chosen, float bound)
+    {
+        foreach (int block in chosen)
+        {
+            if (!(importance[block] > 1e-30f))
+            {
+                return false;
+            }
+        }
+
+        int above = 0;
+        foreach (int block in candidates)
+        {
+            above += importance[block] <= bound ? 0 : 1;
+        }
+
+        return above == chosen.Length;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
