@@ -36,7 +36,7 @@ public static class ThresholdDifferentialDecode
             TensorGuard.Input(query2, nameof(inputs.Query2), device);
             TensorGuard.Shape(query2, nameof(inputs.Query2), plan.QueryShape, "[sequences, query heads, rows, head_dim]");
         }
-        else if (options.Lambda != 0)
+        else if (options.NeedsSecondView)
         {
             string message = FormattableString.Invariant(
                 $"Query2 is absent and Lambda is {options.Lambda}; allowed: absent with Lambda = 0 only.");

@@ -121,6 +121,8 @@ internal static class HostThresholdDifferential
             Beta = gradients.Beta.Sum(),
             Kappa = gradients.Kappa,
             Lambda = gradients.Lambda.Sum(),
+            HeadBeta = gradients.Beta,
+            HeadLambda = gradients.Lambda,
         };
     }
 }

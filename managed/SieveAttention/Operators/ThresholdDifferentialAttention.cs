@@ -140,6 +140,12 @@ public sealed class ThresholdDifferentialAttention
     {
         if (_device is CudaDevice cuda)
         {
+            if (_options.HeadBeta is not null || _options.HeadLambda is not null)
+            {
+                throw new NotSupportedException(
+                    "HeadBeta or HeadLambda is given; a CUDA device takes one Beta and one Lambda for all heads, the host devices take one a head.");
+            }
+
             NativeThresholdDifferential.Forward(cuda, problem, _options, inputs, into, stream, workspace);
         }
         else
@@ -161,7 +167,7 @@ public sealed class ThresholdDifferentialAttention
             inputs.Value,
             nameof(inputs.Value));
         ProblemBuilder.CheckView(_device, problem, inputs.Query2, nameof(inputs.Query2), inputs.Key2, nameof(inputs.Key2));
-        if (inputs.Query2 is null && _options.Lambda != 0)
+        if (inputs.Query2 is null && _options.NeedsSecondView)
         {
             string message = FormattableString.Invariant(
                 $"Query2 and Key2 are absent and Lambda is {_options.Lambda}; allowed: absent with Lambda = 0 only.");

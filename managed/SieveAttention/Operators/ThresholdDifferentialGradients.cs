@@ -40,6 +40,12 @@ public sealed class ThresholdDifferentialGradients : IDisposable
     /// <summary>Gradient of lambda, summed over heads; 0 without a second view.</summary>
     public required double Lambda { get; init; }
 
+    /// <summary>Gradient of beta of each query head; their sum is <see cref="Beta"/>.</summary>
+    public required IReadOnlyList<double> HeadBeta { get; init; }
+
+    /// <summary>Gradient of lambda of each query head; their sum is <see cref="Lambda"/>.</summary>
+    public required IReadOnlyList<double> HeadLambda { get; init; }
+
     /// <summary>Disposes the tensors.</summary>
     public void Dispose()
     {

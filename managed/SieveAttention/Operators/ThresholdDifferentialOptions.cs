@@ -6,11 +6,17 @@ public sealed record ThresholdDifferentialOptions
     /// <summary>Steepness of the threshold, finite; a negative one gives negative thresholds.</summary>
     public double Beta { get; init; } = 1;
 
+    /// <summary>One beta a query head, finite, in place of <see cref="Beta"/>; host devices only.</summary>
+    public IReadOnlyList<double>? HeadBeta { get; init; }
+
     /// <summary>Number of visible keys up to which the threshold stays 0, finite and greater than 0.</summary>
     public double Kappa { get; init; } = 1;
 
     /// <summary>Weight of the second view, finite, not clamped; 0 is the single-view operator.</summary>
     public double Lambda { get; init; }
+
+    /// <summary>One lambda a query head, finite, in place of <see cref="Lambda"/>; host devices only.</summary>
+    public IReadOnlyList<double>? HeadLambda { get; init; }
 
     /// <summary>Exponent of the exceedance, finite and at least 1.</summary>
     public double Power { get; init; } = 2;
@@ -21,10 +27,23 @@ public sealed record ThresholdDifferentialOptions
     /// <summary>What happens to an output row.</summary>
     public OutputEpilogue Epilogue { get; init; } = new();
 
+    /// <summary>Whether a second view has a weight, so that its tensors have to be given.</summary>
+    internal bool NeedsSecondView => HeadLambda is { } lambda ? lambda.Any(value => value != 0) : Lambda != 0;
+
     /// <summary>Checks the values.</summary>
     internal void Validate()
     {
         Guard.Finite(Beta, nameof(Beta));
+        foreach (double beta in HeadBeta ?? [])
+        {
+            Guard.Finite(beta, nameof(HeadBeta));
+        }
+
+        foreach (double lambda in HeadLambda ?? [])
+        {
+            Guard.Finite(lambda, nameof(HeadLambda));
+        }
+
         Guard.Positive(Kappa, nameof(Kappa));
         Guard.Finite(Lambda, nameof(Lambda));
         Guard.AtLeast(1, Power, nameof(Power));
@@ -36,10 +55,23 @@ public sealed record ThresholdDifferentialOptions
 
     internal ThresholdDifferentialParameters ToParameters(int queryHeads)
     {
-        double[] beta = new double[queryHeads];
-        double[] lambda = new double[queryHeads];
-        Array.Fill(beta, Beta);
-        Array.Fill(lambda, Lambda);
-        return new ThresholdDifferentialParameters(beta, Kappa, lambda, Power, Epilogue.ToParameters());
+        return new ThresholdDifferentialParameters(
+            PerHead(HeadBeta, Beta, queryHeads, nameof(HeadBeta)),
+            Kappa,
+            PerHead(HeadLambda, Lambda, queryHeads, nameof(HeadLambda)),
+            Power,
+            Epilogue.ToParameters());
+    }
+
+    private static double[] PerHead(IReadOnlyList<double>? values, double common, int queryHeads, string name)
+    {
+        if (values is null)
+        {
+            return [.. Enumerable.Repeat(common, queryHeads)];
+        }
+
+        return values.Count == queryHeads
+            ? [.. values]
+            : throw Guard.Values(name, $"{name} has {values.Count} values; allowed: one for each of the {queryHeads} query heads.");
     }
 }

@@ -75,6 +75,8 @@ public static class ThresholdDifferentialPacked
         AttentionTensor value = PackedViews.GradientOf(device, inputs.Value);
         AttentionTensor? normGain = PackedViews.GradientOf(device, inputs.NormGain);
         AttentionTensor? gate = PackedViews.GradientOf(device, inputs.Gate);
+        double[] headBeta = new double[inputs.Query1.Shape.Heads];
+        double[] headLambda = new double[inputs.Query1.Shape.Heads];
         sequences.ForEach(part =>
         {
             using ThresholdDifferentialGradients gradients = attention.Backward(
@@ -87,6 +89,8 @@ public static class ThresholdDifferentialPacked
             part.PlaceQueries(gradients.Gate, gate);
             PackedViews.Add(gradients.NormGain, normGain);
             beta += gradients.Beta;
+            PackedGradientSum.Add(gradients.HeadBeta, headBeta);
+            PackedGradientSum.Add(gradients.HeadLambda, headLambda);
             kappa += gradients.Kappa;
             lambda += gradients.Lambda;
         });
@@ -102,6 +106,8 @@ public static class ThresholdDifferentialPacked
             Beta = beta,
             Kappa = kappa,
             Lambda = lambda,
+            HeadBeta = headBeta,
+            HeadLambda = headLambda,
         };
     }
 

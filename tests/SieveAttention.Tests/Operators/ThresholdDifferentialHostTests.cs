@@ -41,6 +41,40 @@ internal sealed class ThresholdDifferentialHostTests
 
     [TestCase("reference")]
     [TestCase("cpu")]
+    public void Beta_and_lambda_may_differ_from_head_to_head(string name)
+    {
+        double[] beta = [0.3, 0.1, -0.2, 0.5];
+        double[] lambda = [0.5, 0, 0.7, -0.4];
+        AttentionDevice device = AttentionDevice.Parse(name);
+        ThresholdDifferentialInputs inputs = s_case.Inputs();
+        using AttentionTensor upstream = Values.Tensor(Values.Normal(new Random(5), s_case.OutputShape.Count), s_case.OutputShape, TensorType.Float64);
+        ThresholdDifferentialAttention perHead = new(device, s_case.Options with { HeadBeta = beta, HeadLambda = lambda });
+        using ThresholdDifferentialResult result = perHead.Forward(inputs);
+        using ThresholdDifferentialGradients gradients = perHead.Backward(inputs, upstream);
+        for (int h = 0; h < beta.Length; h++)
+        {
+            ThresholdDifferentialAttention alone = new(device, s_case.Options with { Beta = beta[h], Lambda = lambda[h] });
+            using ThresholdDifferentialResult expected = alone.Forward(inputs);
+            using ThresholdDifferentialGradients expectedGradients = alone.Backward(inputs, upstream);
+            Assert.Multiple(() =>
+            {
+                Assert.That(Values.Doubles(result.Output.Slice(1, h, 1)), Is.EqualTo(Values.Doubles(expected.Output.Slice(1, h, 1))));
+                Assert.That(gradients.HeadBeta[h], Is.EqualTo(expectedGradients.HeadBeta[h]).Within(1e-12));
+                Assert.That(gradients.HeadLambda[h], Is.EqualTo(expectedGradients.HeadLambda[h]).Within(1e-12));
+            });
+        }
+
+        Assert.That(gradients.Beta, Is.EqualTo(gradients.HeadBeta.Sum()));
+        Assert.That(
+            () => new ThresholdDifferentialAttention(device, s_case.Options with { HeadBeta = [1, 2] }).Forward(inputs),
+            Throws.ArgumentException.With.Message.Contains("HeadBeta has 2 values").And.Message.Contains("4 query heads"));
+        Assert.That(
+            () => new ThresholdDifferentialAttention(device, s_case.Options with { HeadLambda = [1, double.NaN, 0, 0] }),
+            Throws.InstanceOf<ArgumentOutOfRangeException>().With.Message.Contains("HeadLambda"));
+    }
+
+    [TestCase("reference")]
+    [TestCase("cpu")]
     public void Strides_of_inputs_do_not_matter(string name)
     {
         ThresholdDifferentialAttention attention = new(AttentionDevice.Parse(name), s_case.Options);
