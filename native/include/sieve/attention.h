@@ -485,6 +485,127 @@ SIEVE_API int32_t sieve_tda_forward(const sieve_context *context, const sieve_at
                                     const sieve_tda_forward_arguments *arguments, void *workspace,
                                     uint64_t workspace_bytes, void *stream);
 
+/* ---------------------------------------------------------------- softmax attention ---------------------------------
+ */
+
+/**
+ * Softmax attention, forward (arXiv 1706.03762, equation 1).
+ *
+ *   s_ij = scale * n_i * query[i] . key[j],   n_i = the row factor (1 without one)
+ *   lse_i = ln sum_j exp(s_ij),   output_i = epilogue( sum_j exp(s_ij - lse_i) value_j ),   j over the visible keys
+ *
+ * Query head h uses key and value head h / (query heads / key heads). A row without a visible key gives output 0 and
+ * lse -infinity.
+ */
+typedef struct sieve_softmax_forward_arguments {
+  /** sizeof(sieve_softmax_forward_arguments). */
+  uint32_t struct_size;
+  /** Must be zero. */
+  int32_t reserved;
+  /** [batch, query heads, queries, head_dim], float16 or bfloat16. */
+  sieve_tensor query;
+  /** [batch, key heads, keys, head_dim], dtype of query. */
+  sieve_tensor key;
+  /** [batch, key heads, keys, value_dim], dtype of query. */
+  sieve_tensor value;
+  /** [batch, query heads, queries, value_dim], dtype of query or float32. */
+  sieve_tensor output;
+  /** Optional float32 [batch, query heads, queries, 1]: natural logarithm of the sum of exponentials. */
+  sieve_tensor lse;
+} sieve_softmax_forward_arguments;
+
+/** Bytes of workspace for sieve_softmax_forward; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_softmax_forward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                                  const sieve_softmax_forward_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues softmax attention, forward. Bitwise repeatable. */
+SIEVE_API int32_t sieve_softmax_forward(const sieve_context *context, const sieve_attention_problem *problem,
+                                        const sieve_softmax_forward_arguments *arguments, void *workspace,
+                                        uint64_t workspace_bytes, void *stream);
+
+/**
+ * Softmax attention, backward: gradients of a scalar whose derivative by output is output_gradient. The problem is that
+ * of the forward call, without a norm (SIEVE_NORM_NONE); a gate and an output scale are allowed. Gradient tensors are
+ * optional: data = NULL means not wanted.
+ */
+typedef struct sieve_softmax_backward_arguments {
+  /** sizeof(sieve_softmax_backward_arguments). */
+  uint32_t struct_size;
+  /** Must be zero. */
+  int32_t reserved;
+  /** The input of the forward call. */
+  sieve_tensor query;
+  /** The input of the forward call. */
+  sieve_tensor key;
+  /** The input of the forward call. */
+  sieve_tensor value;
+  /** The result of the forward call, after its epilogue; dtype of query or float32. */
+  sieve_tensor output;
+  /** The result of the forward call. */
+  sieve_tensor lse;
+  /** [batch, query heads, queries, value_dim], dtype of query. */
+  sieve_tensor output_gradient;
+  /** Like query, dtype of query or float32. */
+  sieve_tensor query_gradient;
+  /** Like key, dtype of query or float32; summed over the query heads of the group. */
+  sieve_tensor key_gradient;
+  /** Like value, dtype of query or float32; summed over the query heads of the group. */
+  sieve_tensor value_gradient;
+  /** Float32 [batch, query heads, queries, 1]: gradient of the row factors n_i. Only with a row factor. */
+  sieve_tensor row_factor_gradient;
+  /** Float32 [batch, query heads, queries, 1]: gradient of the gate's logits. Only with a gate. */
+  sieve_tensor gate_gradient;
+  /** Device memory, one float for each query head: gradient of row_first; NULL = not wanted. */
+  float *row_first_gradient;
+  /** Device memory, one float for each query head: gradient of row_second; NULL = not wanted. */
+  float *row_second_gradient;
+} sieve_softmax_backward_arguments;
+
+/** Bytes of workspace for sieve_softmax_backward; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_softmax_backward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                                   const sieve_softmax_backward_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues softmax attention, backward. Bitwise repeatable where problem.repeatability asks for it. */
+SIEVE_API int32_t sieve_softmax_backward(const sieve_context *context, const sieve_attention_problem *problem,
+                                         const sieve_softmax_backward_arguments *arguments, void *workspace,
+                                         uint64_t workspace_bytes, void *stream);
+
+/**
+ * Softmax attention of a few new query rows against a cache of keys and values. The cache is contiguous, one tensor row
+ * a key, or paged: then key and value hold pages, and page_table names the pages of each batch entry in order.
+ * problem.key_lengths says how many keys of each entry are valid; the work adapts to it on the device, so a captured
+ * graph replays with grown caches. The rows stand at the end of each entry's keys unless the problem says otherwise.
+ */
+typedef struct sieve_softmax_decode_arguments {
+  /** sizeof(sieve_softmax_decode_arguments). */
+  uint32_t struct_size;
+  /** Parts in which the keys of one head are read side by side; 0 = chosen by the library. */
+  int32_t splits;
+  /** [batch, query heads, queries, head_dim], float16 or bfloat16; queries * query heads / key heads is at most 64. */
+  sieve_tensor query;
+  /** [batch, key heads, keys, head_dim], or [pages, key heads, page size, head_dim]; dtype of query. */
+  sieve_tensor key;
+  /** [batch, key heads, keys, value_dim], or [pages, key heads, page size, value_dim]; dtype of query. */
+  sieve_tensor value;
+  /** [batch, query heads, queries, value_dim], dtype of query or float32. */
+  sieve_tensor output;
+  /** Optional float32 [batch, query heads, queries, 1]. */
+  sieve_tensor lse;
+  /** Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous. */
+  const int32_t *page_table;
+  /** Pages of one batch entry in page_table; 0 without one. */
+  int64_t page_table_width;
+} sieve_softmax_decode_arguments;
+
+/** Bytes of workspace for sieve_softmax_decode; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_softmax_decode_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                                 const sieve_softmax_decode_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues softmax attention, decode. Bitwise repeatable for equal splits. */
+SIEVE_API int32_t sieve_softmax_decode(const sieve_context *context, const sieve_attention_problem *problem,
+                                       const sieve_softmax_decode_arguments *arguments, void *workspace,
+                                       uint64_t workspace_bytes, void *stream);
+
 #ifdef __cplusplus
 }
 #endif
