@@ -6,6 +6,7 @@
 #include "abi/context.h"
 #include "abi/failure.h"
 #include "abi/validation.h"
+#include "operators/softmax/problem.h"
 #include "operators/threshold_differential/problem.h"
 
 namespace sieve {
@@ -17,13 +18,17 @@ struct Contribution {
   const KernelDescription &(*at)(int index);
 };
 
-const KernelDescription &tda_forward(int index) {
-  return threshold_differential::forward_kernels().first[index].description;
+template <auto kList>
+Contribution contribution() {
+  return {kList().count, [](int index) -> const KernelDescription & { return kList().first[index].description; }};
 }
 
 template <typename Visitor>
 void for_each_contribution(Visitor &&visit) {
-  visit(Contribution{threshold_differential::forward_kernels().count, tda_forward});
+  visit(contribution<softmax::forward_kernels>());
+  visit(contribution<softmax::backward_kernels>());
+  visit(contribution<softmax::decode_kernels>());
+  visit(contribution<threshold_differential::forward_kernels>());
 }
 
 const char *operation_name(int32_t operation) {
