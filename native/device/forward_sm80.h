@@ -114,10 +114,12 @@ struct KeyWalk {
                                               a.value.row_stride,
                                               ValueTile::template inside<Shape::kThreads>(a.value_dim) ? remaining : 0);
     value += Shape::kKeyBlock * a.value.row_stride;
-    if (static_cast<int>(threadIdx.x) < Shape::kKeyScalars * Shape::kKeyBlock)
-      ptx::cp_async_4(ptx::shared_address(&shared.key_scalars[stage][0][0] + threadIdx.x), scalar,
-                      static_cast<int>(threadIdx.x) % Shape::kKeyBlock < remaining ? 4 : 0);
-    if constexpr (Shape::kKeyScalars > 0) scalar += Shape::kKeyBlock;
+    if constexpr (Shape::kKeyScalars > 0) {
+      if (static_cast<int>(threadIdx.x) < Shape::kKeyScalars * Shape::kKeyBlock)
+        ptx::cp_async_4(ptx::shared_address(&shared.key_scalars[stage][0][0] + threadIdx.x), scalar,
+                        static_cast<int>(threadIdx.x) % Shape::kKeyBlock < remaining ? 4 : 0);
+      scalar += Shape::kKeyBlock;
+    }
     remaining -= Shape::kKeyBlock;
   }
 };
