@@ -85,20 +85,21 @@ const KernelDescription &kernel_at(int index) {
   return *found;
 }
 
-int find_kernel(const sieve_support_query &query, int32_t capability) {
-  const int count = kernel_count();
-  if (count == 0) throw Failure(SIEVE_STATUS_UNAVAILABLE, "this build of the library contains no CUDA kernels");
-  int best = -1, best_distance = 0;
-  for (int i = 0; i < count; ++i) {
-    const int d = distance(kernel_at(i), query, capability);
-    // Of several that fit, the one written for the newest capability is the fastest.
-    const bool better =
-        best < 0 || d < best_distance || (d == best_distance && kernel_at(i).capability > kernel_at(best).capability);
-    if (better) {
-      best = i;
-      best_distance = d;
+const KernelDescription &find_kernel(const sieve_support_query &query, int32_t capability) {
+  const KernelDescription *best = nullptr;
+  int best_distance = 0;
+  for_each_contribution([&](const Contribution &c) {
+    for (int i = 0; i < c.count; ++i) {
+      const KernelDescription &kernel = c.at(i);
+      const int d = distance(kernel, query, capability);
+      // Of several that fit, the one written for the newest capability is the fastest.
+      if (best == nullptr || d < best_distance || (d == best_distance && kernel.capability > best->capability)) {
+        best = &kernel;
+        best_distance = d;
+      }
     }
-  }
+  });
+  if (best == nullptr) throw Failure(SIEVE_STATUS_UNAVAILABLE, "this build of the library contains no CUDA kernels");
   if (best_distance != 0)
     throw Failure(
         SIEVE_STATUS_UNSUPPORTED,
@@ -106,9 +107,9 @@ int find_kernel(const sieve_support_query &query, int32_t capability) {
             "no kernel for %s %s, path %s, %s, head_dim %d, value_dim %d on compute capability %d.%d; the nearest supported is %s (compute capability %d.%d%s)",
             operation_name(query.operation), direction_name(query.direction), path_name(query.path),
             dtype_name(query.dtype), query.head_dim, query.value_dim, capability / 10, capability % 10,
-            describe(kernel_at(best)).c_str(), kernel_at(best).capability / 10, kernel_at(best).capability % 10,
-            kernel_at(best).path == SIEVE_PATH_HOPPER ? "" : " and newer"));
-  return best;
+            describe(*best).c_str(), best->capability / 10, best->capability % 10,
+            best->path == SIEVE_PATH_HOPPER ? "" : " and newer"));
+  return *best;
 }
 
 }  // namespace sieve

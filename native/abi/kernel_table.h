@@ -21,7 +21,7 @@ int kernel_count();
 const KernelDescription &kernel_at(int index);
 
 // Throws Failure(SIEVE_STATUS_UNSUPPORTED) with the nearest supported choice unless a kernel runs the query on
-// `capability`. Returns the kernel's index.
-int find_kernel(const sieve_support_query &query, int32_t capability);
+// `capability`.
+const KernelDescription &find_kernel(const sieve_support_query &query, int32_t capability);
 
 }  // namespace sieve

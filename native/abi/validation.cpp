@@ -107,7 +107,7 @@ ProblemView require_problem(const sieve_attention_problem &p, const Dimensions &
   require_range("problem.query_offset", p.query_offset, -kMostRows, kMostRows);
   require_range("problem.window", p.window, 0, std::numeric_limits<int64_t>::max());
   require_range("rows of query", d.queries, 1, kMostRows);
-  require_range("rows of key1", d.keys, 1, kMostRows);
+  require_range("rows of key", d.keys, 1, kMostRows);
 
   const bool packed = p.query_starts != nullptr;
   if (packed != (p.key_starts != nullptr))

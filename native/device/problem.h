@@ -47,6 +47,16 @@ struct EpilogueView {
   bool rms_norm = false;
 };
 
+// Factor of a row's scores, beside the operator's own scale (device/row_factor.h evaluates it).
+enum class RowFactorKind : int32_t { kNone, kSsmax, kAsentmax, kVector };
+
+struct RowFactorView {
+  RowFactorKind kind = RowFactorKind::kNone;
+  ScalarView first;
+  ScalarView second;
+  TensorView factors;  // float, of kVector
+};
+
 // Rows and |query_offset| are at most kMostRows, so positions and windows fit 32 bits.
 constexpr int64_t kMostRows = int64_t{1} << 29;
 
@@ -63,6 +73,7 @@ struct ProblemView {
   const int32_t *query_starts = nullptr;
   const int32_t *key_starts = nullptr;
   const int32_t *key_lengths = nullptr;
+  RowFactorView row_factor;
   EpilogueView epilogue;
 };
 

@@ -54,25 +54,31 @@ struct BackwardPlan : Plan {
   float *shifts = nullptr;
   float *deltas = nullptr;
   // Sums for the query gradient, without scale and row factor: [query heads][padded rows / 64][dim / 8][128][4], the
-  // accumulators of 64 query rows (16 a warp, 4 warps) in the order in which the threads hold them.
+  // accumulators of 64 query rows (16 a warp, 4 warps) in the order in which the threads hold them; dim is the kernel's
+  // compiled_head_dim.
   float *query_sums = nullptr;
   int32_t *turns = nullptr;  // [query heads][padded rows / 64][2]: who may add next, where the order is fixed
 };
 
+// With pages, problem.keys is what a full page table holds, and key_rows the size of a page.
 struct DecodePlan : Plan {
   const int32_t *page_table = nullptr;
   int64_t page_table_width = 0;
   int32_t page_size = 0;  // 0 = contiguous
+  int32_t pages = 0;
   int32_t splits = 1;
   float *partial_outputs = nullptr;  // [splits][batch][query heads][queries][value_dim]
   float *partial_lses = nullptr;     // [splits][batch][query heads][queries], base 2
 };
 
-// One compiled kernel and its launch, which returns a cudaError_t.
+// A kernel for tensors of the described dims, and its launch, which returns a cudaError_t. Several share the launch of
+// one compiled shape that covers their dims.
 template <class PlanType>
 struct Kernel {
   KernelDescription description;
   int (*launch)(const PlanType &plan, void *stream);
+  int32_t compiled_head_dim;
+  int32_t compiled_value_dim;
 };
 
 // The only lists of supported shapes; empty in a build without kernels.

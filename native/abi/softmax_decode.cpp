@@ -1,0 +1,116 @@
+// Entry points of softmax attention, decode: validate -> plan -> launch.
+#include <algorithm>
+
+#include "abi/runtime.h"
+#include "abi/softmax.h"
+
+namespace sieve::softmax {
+
+namespace {
+
+// Rows of a key head's queries that one tile holds.
+constexpr int64_t kMostDecodeRows = 64;
+constexpr int32_t kMostSplits = 1024;
+
+struct DecodeCall {
+  DecodePlan plan;
+  const Kernel<DecodePlan> *kernel;
+  uint64_t workspace_bytes;
+};
+
+// Parts in which the keys of one head are read side by side: enough for two thread blocks a multiprocessor, but none
+// shorter than 256 keys, where combining the parts costs more than reading them. `keys` is the room of the cache, not
+// its present length: the plan of a captured graph stays valid while the cache grows.
+int32_t choose_splits(int64_t sequences_and_heads, int64_t keys, int32_t multiprocessors) {
+  const int64_t wanted = (2 * static_cast<int64_t>(multiprocessors) + sequences_and_heads - 1) / sequences_and_heads;
+  return static_cast<int32_t>(std::clamp<int64_t>(std::min(wanted, keys / 256), 1, kMostSplits));
+}
+
+// Keys and values. With pages the keys of an entry are those of a full page table.
+Dimensions require_cache(const sieve_softmax_decode_arguments &a, DecodePlan &plan) {
+  const bool paged = a.page_table != nullptr;
+  Dimensions d =
+      require_query_and_key({"query", &a.query}, {"key", &a.key}, paged ? KeyLayout::kPages : KeyLayout::kBatch);
+  require_value({"value", &a.value}, {"key", &a.key}, d);
+  require_range("page_table_width", a.page_table_width, paged, paged ? kMostRows / d.keys : 0);
+  if (!paged) return d;
+  plan.page_table = a.page_table;
+  plan.page_table_width = a.page_table_width;
+  plan.page_size = static_cast<int32_t>(d.keys);
+  plan.pages = static_cast<int32_t>(a.key.sizes[0]);
+  d.keys *= a.page_table_width;
+  return d;
+}
+
+void require_few_rows(const sieve_attention_problem &p, const Dimensions &d) {
+  if (p.query_starts != nullptr || p.key_starts != nullptr)
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  "problem.query_starts or key_starts is given; allowed: NULL, decode has no packed sequences");
+  const int64_t group = d.query_heads / d.key_heads;
+  if (d.queries * group > kMostDecodeRows)
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  format("query has %lld rows of %lld heads a key head; allowed: a product of at most %lld, the forward "
+                         "call takes more",
+                         static_cast<long long>(d.queries), static_cast<long long>(group),
+                         static_cast<long long>(kMostDecodeRows)));
+}
+
+// Everything that can be wrong is found here; `workspace` may be null when only the size is asked for.
+DecodeCall plan_decode(const sieve_context *context, const sieve_attention_problem *problem,
+                       const sieve_softmax_decode_arguments *arguments, void *workspace) {
+  const sieve_context &c = checked_context(context);
+  const sieve_attention_problem p = versioned_copy("problem", problem);
+  const sieve_softmax_decode_arguments a = versioned_copy("arguments", arguments);
+  require_range("splits", a.splits, 0, kMostSplits);
+  DecodeCall call{};
+  DecodePlan &plan = call.plan;
+  const Dimensions d = require_cache(a, plan);
+  require_few_rows(p, d);
+  plan.problem = require_problem(p, d, d.query_heads);
+  plan_scores(p, d, plan);
+  plan_tensors(c, a.query, a.key, a.value, d, plan);
+  if (plan.page_table != nullptr) plan.key_rows = plan.page_size;
+  plan_outputs(a.output, a.lse, a.query.dtype, d, plan);
+  const int32_t path = path_of(p, {{"query", &a.query}, {"key", &a.key}, {"value", &a.value}});
+  call.kernel =
+      choose_kernel(decode_kernels(), c, SIEVE_OPERATION_SOFTMAX, SIEVE_DIRECTION_DECODE, path, a.query.dtype, d);
+
+  plan.splits = a.splits != 0 ? a.splits : choose_splits(d.batch * d.key_heads, d.keys, c.multiprocessors);
+  require_range("splits x key heads x batch", plan.splits * d.key_heads * d.batch, 1, 2147483647);
+  Workspace carved(workspace);
+  if (plan.splits > 1) {
+    const int64_t rows = plan.splits * d.batch * d.query_heads * d.queries;
+    plan.partial_outputs = carved.take<float>(rows * d.value_dim);
+    plan.partial_lses = carved.take<float>(rows);
+  }
+  call.workspace_bytes = carved.bytes();
+  return call;
+}
+
+}  // namespace
+}  // namespace sieve::softmax
+
+extern "C" {
+
+int32_t sieve_softmax_decode_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                       const sieve_softmax_decode_arguments *arguments, uint64_t *bytes) {
+  return sieve::guarded(__func__, [&] {
+    const auto call = sieve::softmax::plan_decode(context, problem, arguments, nullptr);
+    sieve::require_pointer("bytes", bytes);
+    *bytes = call.workspace_bytes;
+  });
+}
+
+int32_t sieve_softmax_decode(const sieve_context *context, const sieve_attention_problem *problem,
+                             const sieve_softmax_decode_arguments *arguments, void *workspace,
+                             uint64_t workspace_bytes, void *stream) {
+  return sieve::guarded(__func__, [&] {
+    const auto call = sieve::softmax::plan_decode(context, problem, arguments, workspace);
+    sieve::require_workspace(workspace, workspace_bytes, call.workspace_bytes);
+    const sieve::runtime::DeviceScope scope(context->device);
+    sieve::runtime::check_launch(call.kernel->launch(call.plan, stream), "launching softmax decode");
+    sieve::log_launch(*context, "softmax decode", call.plan.problem, call.kernel->description);
+  });
+}
+
+}  // extern "C"
