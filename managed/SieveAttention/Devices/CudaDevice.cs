@@ -130,6 +130,16 @@ public sealed class CudaDevice : AttentionDevice
         return new DeviceStorage(memory.DangerousGetHandle(), memory, this);
     }
 
+    /// <summary>A dense tensor of the given elements, there for every stream when the call returns; not for repeated calls.</summary>
+    internal AttentionTensor Upload<T>(T[] values, TensorShape shape)
+        where T : unmanaged
+    {
+        using AttentionTensor host = AttentionTensor.From<T>(values, shape);
+        AttentionTensor copy = host.To(this);
+        AttentionStream.FromPointer(this, 0).Synchronize();
+        return copy;
+    }
+
     internal void Copy(nint target, nint source, ulong bytes, SieveCopyKind kind, AttentionStream? stream)
     {
         using HandleLease context = new(Context);
