@@ -117,10 +117,10 @@ BackwardCall plan_backward(const sieve_context *context, const sieve_attention_p
   plan_gradients(p, a, d, plan);
   plan.bitwise = p.repeatability == SIEVE_REPEATABILITY_BITWISE;
   require_block_count(plan.problem);
-  const int32_t path = path_of(
-      p, {{"query", &a.query}, {"key", &a.key}, {"value", &a.value}, {"output_gradient", &a.output_gradient}});
-  call.kernel = choose_kernel(backward_kernels(), c, SIEVE_OPERATION_SOFTMAX, SIEVE_DIRECTION_BACKWARD, path,
-                              a.query.dtype, d);
+  const int32_t path =
+      path_of(p, {{"query", &a.query}, {"key", &a.key}, {"value", &a.value}, {"output_gradient", &a.output_gradient}});
+  call.kernel =
+      choose_kernel(backward_kernels(), c, SIEVE_OPERATION_SOFTMAX, SIEVE_DIRECTION_BACKWARD, path, a.query.dtype, d);
   Workspace carved(workspace);
   plan_workspace(*call.kernel, d, carved, plan);
   call.workspace_bytes = carved.bytes();

@@ -15,7 +15,7 @@ struct Plan {
   int32_t tensor_batch = 0;
   int64_t query_rows = 0;  // of the tensors, also with packed sequences
   int64_t key_rows = 0;
-  int32_t head_dim = 0;   // of the tensors; a kernel's own may be larger
+  int32_t head_dim = 0;  // of the tensors; a kernel's own may be larger
   int32_t value_dim = 0;
   TensorView query;
   TensorView key;
