@@ -58,8 +58,27 @@ public sealed class CudaDevice : AttentionDevice
     /// <param name="valueDim">Channels of values.</param>
     /// <param name="reason">Why not, and what the device does run. Empty when it does.</param>
     /// <returns>Whether it does.</returns>
+    public bool Supports(
+        AttentionOperation operation, AttentionDirection direction, TensorType type, int headDim, int valueDim, out string reason) =>
+        Supports(operation, direction, KernelPath.Automatic, type, headDim, valueDim, out reason);
+
+    /// <summary>Whether the device runs an operator for these sizes with a family of kernels.</summary>
+    /// <param name="operation">The operator.</param>
+    /// <param name="direction">Forward, backward or decode.</param>
+    /// <param name="path">The family.</param>
+    /// <param name="type">Element type of queries, keys and values.</param>
+    /// <param name="headDim">Channels of queries and keys.</param>
+    /// <param name="valueDim">Channels of values.</param>
+    /// <param name="reason">Why not, and what the device does run. Empty when it does.</param>
+    /// <returns>Whether it does.</returns>
     public unsafe bool Supports(
-        AttentionOperation operation, AttentionDirection direction, TensorType type, int headDim, int valueDim, out string reason)
+        AttentionOperation operation,
+        AttentionDirection direction,
+        KernelPath path,
+        TensorType type,
+        int headDim,
+        int valueDim,
+        out string reason)
     {
         if (NativeTensor.Dtype(type) is not { } dtype)
         {
@@ -72,6 +91,7 @@ public sealed class CudaDevice : AttentionDevice
             struct_size = (uint)sizeof(SieveSupportQuery),
             operation = (int)operation,
             direction = (int)direction,
+            path = (int)path,
             dtype = (int)dtype,
             head_dim = headDim,
             value_dim = valueDim,
