@@ -76,7 +76,7 @@ internal sealed class BenchCommandTests
     public void The_json_object_can_go_to_a_file_beside_the_table()
     {
         using ScratchFolder folder = new();
-        string file = Path.Combine(folder.Path, "bench.json");
+        string file = folder["bench.json"];
         ToolRun run = ToolRun.Of([.. s_tiny, "--operator", "tda", "--direction", "forward", "--full", "--json", file]);
         Assert.That(run.Code, Is.EqualTo(ExitCode.Ok), run.Error);
         Assert.That(run.Out, Does.Contain("B1 H2 N32 D8 full").And.Contain($"written to {file}"));
