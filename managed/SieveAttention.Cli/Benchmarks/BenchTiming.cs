@@ -80,8 +80,8 @@ internal sealed class BenchTiming
 
     private static BenchTiming OnHost(int runs, Action<int> run)
     {
-        // Until tiered compilation has finished with what runs often.
-        const double WarmUpSeconds = 1;
+        // Until tiered compilation has finished with what runs often: on two cores a forward of 20 ms takes four seconds to get there.
+        const double WarmUpSeconds = 5;
         const int WarmUpRuns = 200;
         long start = Stopwatch.GetTimestamp();
         for (int n = 0; n == 0 || (n < WarmUpRuns && Stopwatch.GetElapsedTime(start).TotalSeconds < WarmUpSeconds); n++)
