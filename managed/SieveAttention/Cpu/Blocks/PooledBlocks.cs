@@ -5,8 +5,8 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Blocks;
 
 /// <summary>
-/// Pooled keys of all complete blocks: in double, with the same bits as those of the reference from the same keys, and rounded to float as
-/// columns. A short last block is never scored.
+/// Pooled keys of all complete blocks as columns: in double, with the same bits as those of the reference from the same keys, and rounded
+/// to float. A short last block is never scored.
 /// </summary>
 internal sealed class PooledBlocks : IDisposable
 {
@@ -21,13 +21,14 @@ internal sealed class PooledBlocks : IDisposable
         _keyHeads = problem.KeyHeads;
         int heads = problem.Batch * problem.KeyHeads;
         Count = problem.Keys / blockSize;
+        ExactStride = (Count + 15) / 16 * 16;
         _exact = new double[heads][];
         _columns = new ColumnPanels[heads];
         _largestNorm = new double[heads];
         int channels = problem.HeadDim;
         for (int head = 0; head < heads; head++)
         {
-            _exact[head] = new double[(long)Count * channels];
+            _exact[head] = new double[(long)ExactStride * channels];
             _columns[head] = new ColumnPanels(_arena, Math.Max(Count, 1), channels, panelColumns);
         }
 
@@ -37,7 +38,10 @@ internal sealed class PooledBlocks : IDisposable
     /// <summary>Complete blocks of a head.</summary>
     internal int Count { get; }
 
-    /// <summary>kc in double, one block after the other.</summary>
+    /// <summary>Elements from one channel to the next of <see cref="Exact"/>: whole vectors of two registers, zero after the last block.</summary>
+    internal int ExactStride { get; }
+
+    /// <summary>kc in double as columns: channel by channel, the blocks side by side.</summary>
     internal ReadOnlySpan<double> Exact(int batch, int keyHead) => _exact[(batch * _keyHeads) + keyHead];
 
     /// <summary>kc as columns.</summary>
@@ -53,11 +57,12 @@ internal sealed class PooledBlocks : IDisposable
     {
         ReadOnlySpan<float> keys = k.Head(head / _keyHeads, head % _keyHeads);
         double[] exact = _exact[head];
-        float[] rounded = new float[exact.Length];
+        float[] rounded = new float[(long)Count * channels];
+        double[] kc = new double[channels];
         double largest = 0;
         for (int block = 0; block < Count; block++)
         {
-            Span<double> kc = exact.AsSpan(block * channels, channels);
+            Array.Clear(kc);
             for (int j = block * blockSize; j < (block + 1) * blockSize; j++)
             {
                 ReadOnlySpan<float> key = keys.Slice(j * channels, channels);
@@ -72,6 +77,7 @@ internal sealed class PooledBlocks : IDisposable
             {
                 kc[c] /= blockSize;
                 square += kc[c] * kc[c];
+                exact[(c * ExactStride) + block] = kc[c];
                 rounded[(block * channels) + c] = (float)kc[c];
             }
 
