@@ -14,6 +14,12 @@ internal sealed unsafe class BlockChooser
     /// <summary>Scratch rows scored at once, unless a single query row has more heads.</summary>
     private const int WantedRows = 64;
 
+    /// <summary>exp of scores up to here, up or down, and sums of many of them are far from the ends of the range of floats.</summary>
+    private const double SafeScore = 30;
+
+    /// <summary>Scores up to here, up or down, have importances without underflow in float64: they differ where scores do.</summary>
+    private const double SafeDistance = 300;
+
     private readonly AttentionProblem _problem;
     private readonly SparseSparseParameters _parameters;
     private readonly PooledBlocks _pooled;
@@ -21,12 +27,12 @@ internal sealed unsafe class BlockChooser
     private readonly float* _scores;
     private readonly int _stride;
     private readonly float* _importance;
+    private readonly float* _recent;
     private readonly float* _candidateImportance;
-    private readonly int[] _identity;
-    private readonly List<int> _chosen = [];
-    private readonly List<int> _candidates = [];
-    private readonly List<int> _places = [];
+    private readonly int[] _candidates;
+    private readonly List<int> _exactlyChosen = [];
     private readonly ExactChooser _exact;
+    private float _threshold;
 
     internal BlockChooser(in AttentionProblem problem, SparseSparseParameters parameters, PooledBlocks pooled, FloatArena arena)
     {
@@ -38,8 +44,9 @@ internal sealed unsafe class BlockChooser
         _stride = (Math.Max(pooled.Count, 1) + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows * ColumnPanels.TileRows;
         _scores = arena.Take((long)_queryRows * group * _stride);
         _importance = arena.Take(_stride);
-        _candidateImportance = arena.Take(parameters.BlockSize);
-        _identity = [.. Enumerable.Range(0, pooled.Count + 1)];
+        _recent = arena.Take(parameters.BlockSize + ColumnPanels.TileRows);
+        _candidateImportance = arena.Take(parameters.BlockSize + ColumnPanels.TileRows);
+        _candidates = new int[parameters.BlockSize];
         _exact = new ExactChooser(problem, parameters, pooled);
     }
 
@@ -86,30 +93,37 @@ internal sealed unsafe class BlockChooser
             int row = tile.First + n;
             long t = row + _problem.QueryOffset;
             int own = (int)(t / bs);
-            _chosen.Clear();
+            Span<int> list = blocks.Row(tile.Batch, tile.KeyHead, row);
+            list.Fill(-1);
             if (own < _parameters.BlockCount && (own < bs || _parameters.Selection == BlockSelectionRule.Exact))
             {
-                _chosen.AddRange(_identity.AsSpan(0, own + 1));
-            }
-            else
-            {
-                int firstHead = n * tile.Group;
-                double margin = Importance<TLanes, TVector>(tile, firstHead, (int)((t + 1) / bs), scaled, firstScaled + firstHead);
-                if (!Choose<TLanes, TVector>(own, margin))
+                for (int block = 0; block <= own; block++)
                 {
-                    _chosen.Clear();
-                    _exact.Choose(tile.Batch, tile.KeyHead, row, q, _chosen);
+                    list[block] = block;
                 }
+
+                continue;
             }
 
-            blocks.Set(tile.Batch, tile.KeyHead, row, CollectionsMarshal.AsSpan(_chosen));
+            int firstHead = n * tile.Group;
+            double margin = Importance<TLanes, TVector>(tile, firstHead, (int)((t + 1) / bs), scaled, firstScaled + firstHead);
+            if (!Choose<TLanes, TVector>(own, margin, list))
+            {
+                _exactlyChosen.Clear();
+                _exact.Choose(tile.Batch, tile.KeyHead, row, q, _exactlyChosen);
+                blocks.Set(tile.Batch, tile.KeyHead, row, CollectionsMarshal.AsSpan(_exactlyChosen));
+            }
         }
     }
 
-    /// <summary>Computes the importance of the complete blocks of a row.</summary>
+    /// <summary>
+    /// Computes the importance of the complete blocks of a row; of a single head any numbers that order like it, because there it grows
+    /// with the score.
+    /// </summary>
     /// <returns>
-    /// A bound of the relative difference of two importances that rounding may cause: a product of D channels is off by at most
-    /// (D + 4) 2^-24 |q| |kc|, which enters an importance twice and a comparison four times; 1e-5 covers exponentials and sums.
+    /// A bound of the relative difference of two importances that rounding may cause. A product of D channels is off by at most
+    /// (D + 4) 2^-24 |q| |kc|, which enters a comparison of two scores twice and, with the logsumexp of each, one of two importances four
+    /// times; 1e-5 covers exponentials and sums.
     /// </returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private double Importance<TLanes, TVector>(in GroupTile tile, int firstHead, int complete, PaddedRows scaled, int firstScaled)
@@ -117,71 +131,137 @@ internal sealed unsafe class BlockChooser
         where TVector : struct
     {
         int padded = (complete + TLanes.Count - 1) / TLanes.Count * TLanes.Count;
-        float* importance = _importance;
-        new Span<float>(importance, padded).Clear();
-        float square = 0;
+        double rounding = (_problem.HeadDim + 4) * 5.97e-8;
+        double bound = 0;
         for (int h = 0; h < tile.Group; h++)
         {
             float* query = scaled.Row(firstScaled + h);
-            square = MathF.Max(square, SparseProduct<TLanes, TVector>.Dot(query, query, scaled.Stride));
             float* scores = _scores + ((nint)(firstHead + h) * _stride);
-            new Span<float>(scores + complete, padded - complete).Fill(float.NegativeInfinity);
-            TVector highest = TLanes.Load(scores);
-            for (int b = TLanes.Count; b < padded; b += TLanes.Count)
+            for (int b = complete; b < padded; b++)
             {
-                highest = TLanes.Max(highest, TLanes.Load(scores + b));
+                scores[b] = float.NegativeInfinity;
             }
 
-            TVector shift = TLanes.Broadcast(TLanes.Largest(highest));
-            TVector total = default;
-            for (int b = 0; b < padded; b += TLanes.Count)
+            // No score exceeds |q| |kc|. The factor covers the rounding of the two lengths.
+            double most = 1.00001 * _pooled.LargestNorm(tile.Batch, tile.KeyHead)
+                * Math.Sqrt(SparseProduct<TLanes, TVector>.Dot(query, query, scaled.Stride));
+            bound = Math.Max(bound, most);
+            if (tile.Group == 1 && most < SafeDistance)
             {
-                TVector weight = LaneMath<TLanes, TVector>.Exp(TLanes.Subtract(TLanes.Load(scores + b), shift));
-                TLanes.Store(scores + b, weight);
-                total = TLanes.Add(total, weight);
+                // Numbers from 1 to 3: errors relative to |q| |kc| are at most so large relative to them.
+                Normalize<TLanes, TVector>(scores, padded, (float)(1 / most), _importance);
+                return (2 * rounding) + 4e-7;
             }
 
-            TVector share = TLanes.Broadcast(1 / TLanes.Sum(total));
-            for (int b = 0; b < padded; b += TLanes.Count)
-            {
-                TLanes.Store(importance + b, TLanes.MultiplyAdd(TLanes.Load(scores + b), share, TLanes.Load(importance + b)));
-            }
+            float largest = most < SafeScore ? 0 : Largest<TLanes, TVector>(scores, padded);
+            float share = 1 / Exponentials<TLanes, TVector>(scores, padded, largest);
+            AddShares<TLanes, TVector>(scores, padded, share, _importance, accumulate: h > 0);
         }
 
-        return 1e-5 + (4 * (_problem.HeadDim + 4) * 5.97e-8 * Math.Sqrt(square) * _pooled.LargestNorm(tile.Batch, tile.KeyHead));
+        return 1e-5 + (4 * rounding * bound);
     }
 
-    /// <summary>Chooses by the rule, the own block always; returns whether the choice is sure.</summary>
-    private bool Choose<TLanes, TVector>(int own, double margin)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Normalize<TLanes, TVector>(float* scores, int length, float by, float* target)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
-        int half = _parameters.BlockSize / 2;
+        TVector factor = TLanes.Broadcast(by);
+        TVector two = TLanes.Broadcast(2);
+        for (int b = 0; b < length; b += TLanes.Count)
+        {
+            TLanes.Store(target + b, TLanes.MultiplyAdd(TLanes.Load(scores + b), factor, two));
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float Largest<TLanes, TVector>(float* scores, int length)
+        where TLanes : struct, ILanes<TVector>
+        where TVector : struct
+    {
+        TVector highest = TLanes.Load(scores);
+        for (int b = TLanes.Count; b < length; b += TLanes.Count)
+        {
+            highest = TLanes.Max(highest, TLanes.Load(scores + b));
+        }
+
+        return TLanes.Largest(highest);
+    }
+
+    /// <summary>Scores to exp(s - largest); returns the sum.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float Exponentials<TLanes, TVector>(float* scores, int length, float largest)
+        where TLanes : struct, ILanes<TVector>
+        where TVector : struct
+    {
+        TVector shift = TLanes.Broadcast(largest);
+        TVector total = default;
+        for (int b = 0; b < length; b += TLanes.Count)
+        {
+            TVector weight = LaneMath<TLanes, TVector>.Exp(TLanes.Subtract(TLanes.Load(scores + b), shift));
+            TLanes.Store(scores + b, weight);
+            total = TLanes.Add(total, weight);
+        }
+
+        return TLanes.Sum(total);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddShares<TLanes, TVector>(float* weights, int length, float share, float* importance, bool accumulate)
+        where TLanes : struct, ILanes<TVector>
+        where TVector : struct
+    {
+        TVector factor = TLanes.Broadcast(share);
+        for (int b = 0; b < length; b += TLanes.Count)
+        {
+            TVector sum = accumulate ? TLanes.Load(importance + b) : default;
+            TLanes.Store(importance + b, TLanes.MultiplyAdd(TLanes.Load(weights + b), factor, sum));
+        }
+    }
+
+    /// <summary>Chooses by the rule, the own block always; returns whether the choice is sure.</summary>
+    private bool Choose<TLanes, TVector>(int own, double margin, Span<int> list)
+        where TLanes : struct, ILanes<TVector>
+        where TVector : struct
+    {
+        int others = Math.Min(_parameters.BlockCount - 1, own);
         int chunk = own / _parameters.BlockSize * _parameters.BlockSize;
+        TopBlocks<TLanes, TVector>.Pad(_importance, own);
         if (_parameters.Selection == BlockSelectionRule.Exact || chunk == 0)
         {
-            bool sureAlone = TopBlocks<TLanes, TVector>.Choose(_importance, 0, own, _parameters.BlockCount - 1, margin, _chosen);
-            _chosen.Add(own);
-            return sureAlone;
+            list[others] = own;
+            return TopBlocks<TLanes, TVector>.Choose(_importance, own, others, margin, ref _threshold, 0, list);
         }
 
-        _candidates.Clear();
-        bool sure = TopBlocks<TLanes, TVector>.Choose(_importance, 0, chunk, half, margin, _candidates);
-        sure &= TopBlocks<TLanes, TVector>.Choose(_importance, chunk, own, half - 1, margin, _candidates);
-        for (int n = 0; n < _candidates.Count; n++)
+        // The chunk of the own block apart: each part of the candidates is chosen from consecutive, padded importances.
+        int recent = own - chunk;
+        new Span<float>(_importance + chunk, recent).CopyTo(new Span<float>(_recent, recent));
+        TopBlocks<TLanes, TVector>.Pad(_importance, chunk);
+        TopBlocks<TLanes, TVector>.Pad(_recent, recent);
+        int half = _parameters.BlockSize / 2;
+        int best = Math.Min(half - 1, recent);
+        Span<int> candidates = _candidates.AsSpan(0, half + best);
+        bool sure = TopBlocks<TLanes, TVector>.Choose(_importance, chunk, half, margin, ref _threshold, 0, candidates)
+            && TopBlocks<TLanes, TVector>.Choose(_recent, recent, best, margin, ref _threshold, chunk, candidates[half..]);
+        if (!sure)
         {
-            _candidateImportance[n] = _importance[_candidates[n]];
+            return false;
         }
 
-        _places.Clear();
-        sure &= TopBlocks<TLanes, TVector>.Choose(
-            _candidateImportance, 0, _candidates.Count, _parameters.BlockCount - 1, margin, _places);
-        foreach (int place in _places)
+        for (int n = 0; n < candidates.Length; n++)
         {
-            _chosen.Add(_candidates[place]);
+            _candidateImportance[n] = n < half ? _importance[candidates[n]] : _recent[candidates[n] - chunk];
         }
 
-        _chosen.Add(own);
+        others = Math.Min(others, candidates.Length);
+        TopBlocks<TLanes, TVector>.Pad(_candidateImportance, candidates.Length);
+        sure = TopBlocks<TLanes, TVector>.Choose(_candidateImportance, candidates.Length, others, margin, ref _threshold, 0, list);
+        for (int n = 0; n < others && sure; n++)
+        {
+            list[n] = candidates[list[n]];
+        }
+
+        list[others] = own;
         return sure;
     }
 }

@@ -32,17 +32,13 @@ internal sealed unsafe class BlockPanels : IDisposable
     /// <summary>Columns of a block with their padding: block_size up to a multiple of the vector width.</summary>
     internal int Columns { get; }
 
-    /// <summary>The keys of a block as right factor with depth = channels.</summary>
-    internal RightFactor Keys<TLanes, TVector>(int batch, int keyHead, int block)
-        where TLanes : struct, ILanes<TVector>
-        where TVector : struct =>
-        new((nint)Block(Head(batch, keyHead), block), Columns, 2 * TLanes.Count);
+    /// <summary>The keys of a block: channel by channel, <see cref="Columns"/> apart.</summary>
+    internal float* Keys(int batch, int keyHead, int block) => Block(Head(batch, keyHead), block);
 
-    /// <summary>The values from a key on as right factor with depth = keys.</summary>
-    internal RightFactor Values<TLanes, TVector>(int batch, int keyHead, int key)
-        where TLanes : struct, ILanes<TVector>
-        where TVector : struct =>
-        _values.Right<TLanes, TVector>((Head(batch, keyHead) * _problem.Keys) + key);
+    /// <summary>The values from a key on: key by key, <see cref="ValueStride"/> apart.</summary>
+    internal float* Values(int batch, int keyHead, int key) => _values.Row((Head(batch, keyHead) * _problem.Keys) + key);
+
+    internal int ValueStride => _values.Stride;
 
     public void Dispose() => _arena.Dispose();
 

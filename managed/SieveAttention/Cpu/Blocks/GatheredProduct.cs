@@ -4,159 +4,250 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Blocks;
 
 /// <summary>
-/// C = A B or C += A B where the rows of A and C lie anywhere: products of the rows that selected a block with its keys or values. Eight
-/// sums are kept in registers, 4 rows x 2 vectors or 8 rows x 1 vector: as many as two FMA units need, and addresses of rows still fit the
-/// registers. Every element is one chain of fused steps in the order of depth, as in <see cref="TileProduct{TLanes, TVector}"/>.
+/// C = A B or C += A B where the rows of A and C lie anywhere: products of the rows that selected a block with its keys or values. Sums of 4
+/// rows x 4 vectors, 4 rows x 2 vectors or 8 rows x 1 vector are kept in registers: at least eight, as many as two FMA units need, while
+/// the addresses of the rows still fit the registers. Every element is one chain of fused steps in the order of depth, as in
+/// <see cref="TileProduct{TLanes, TVector}"/>.
 /// </summary>
 internal static unsafe class GatheredProduct<TLanes, TVector>
     where TLanes : struct, ILanes<TVector>
     where TVector : struct
 {
-    /// <param name="a">Addresses of rows of A, whose depth is contiguous.</param>
-    /// <param name="rows">Rows of A and C.</param>
-    /// <param name="b">Right factor.</param>
+    /// <param name="rows">Rows of A, whose depth is contiguous, and C.</param>
+    /// <param name="b">Element [0, 0] of B; the columns of a row of B are contiguous.</param>
+    /// <param name="bDepth">Elements from one row of B to the next.</param>
     /// <param name="depth">Length of the sums.</param>
     /// <param name="columns">Columns of C; C and B are used up to a multiple of the vector width.</param>
-    /// <param name="c">Addresses of rows of C.</param>
     /// <param name="accumulate">Whether the sums start from C instead of 0.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal static void Multiply(nint* a, int rows, RightFactor b, int depth, int columns, nint* c, bool accumulate)
+    internal static void Multiply(RowPairs rows, float* b, nint bDepth, int depth, int columns, bool accumulate)
     {
-        float* panel = b.Data;
-        for (int column = 0; column < columns; column += 2 * TLanes.Count, panel += b.PanelStride)
+        rows.Pad();
+        int column = 0;
+        // AVX-512 has the registers for sixteen sums, and half the loads a sum; narrower vectors would spill.
+        for (; TLanes.Count == 16 && columns - column > 3 * TLanes.Count; column += 4 * TLanes.Count)
         {
-            int row = 0;
-            if (columns - column > TLanes.Count)
+            for (int row = 0; row < rows.Count; row += 4)
             {
-                for (; row + 4 <= rows; row += 4)
-                {
-                    Block<Four, Two>(a + row, panel, b.DepthStride, depth, c + row, column, accumulate);
-                }
-
-                for (; row + 2 <= rows; row += 2)
-                {
-                    Block<Two, Two>(a + row, panel, b.DepthStride, depth, c + row, column, accumulate);
-                }
-
-                if (row < rows)
-                {
-                    Block<One, Two>(a + row, panel, b.DepthStride, depth, c + row, column, accumulate);
-                }
+                FourByFour(rows.Left + row, b + column, bDepth, depth, rows.Target + row, column, accumulate);
             }
-            else
+        }
+
+        for (; columns - column > TLanes.Count; column += 2 * TLanes.Count)
+        {
+            for (int row = 0; row < rows.Count; row += 4)
             {
-                for (; row + 8 <= rows; row += 8)
-                {
-                    Block<Eight, One>(a + row, panel, b.DepthStride, depth, c + row, column, accumulate);
-                }
+                FourByTwo(rows.Left + row, b + column, bDepth, depth, rows.Target + row, column, accumulate);
+            }
+        }
 
-                for (; row + 4 <= rows; row += 4)
-                {
-                    Block<Four, One>(a + row, panel, b.DepthStride, depth, c + row, column, accumulate);
-                }
-
-                for (; row < rows; row++)
-                {
-                    Block<One, One>(a + row, panel, b.DepthStride, depth, c + row, column, accumulate);
-                }
+        if (column < columns)
+        {
+            for (int row = 0; row < rows.Count; row += 8)
+            {
+                EightByOne(rows.Left + row, b + column, bDepth, depth, rows.Target + row, column, accumulate);
             }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Block<TRows, TVectors>(nint* a, float* b, nint bDepth, nint depth, nint* c, int column, bool accumulate)
-        where TRows : struct, ICount
-        where TVectors : struct, ICount
+    private static void FourByFour(nint* a, float* b, nint bDepth, nint depth, nint* c, nint column, bool accumulate)
     {
-        int width = TLanes.Count;
-        TVector c00 = default, c01 = default, c10 = default, c11 = default, c20 = default, c21 = default, c30 = default, c31 = default;
-        TVector c40 = default, c50 = default, c60 = default, c70 = default;
+        (nint one, nint two, nint three) = (TLanes.Count, 2 * TLanes.Count, 3 * TLanes.Count);
+        TVector c00 = default, c01 = default, c02 = default, c03 = default, c10 = default, c11 = default, c12 = default, c13 = default;
+        TVector c20 = default, c21 = default, c22 = default, c23 = default, c30 = default, c31 = default, c32 = default, c33 = default;
         if (accumulate)
         {
-            c00 = TLanes.Load((float*)c[0] + column);
-            c01 = TVectors.Value > 1 ? TLanes.Load((float*)c[0] + column + width) : default;
-            c10 = TRows.Value > 1 ? TLanes.Load((float*)c[1] + column) : default;
-            c11 = TRows.Value > 1 && TVectors.Value > 1 ? TLanes.Load((float*)c[1] + column + width) : default;
-            c20 = TRows.Value > 2 ? TLanes.Load((float*)c[2] + column) : default;
-            c21 = TRows.Value > 2 && TVectors.Value > 1 ? TLanes.Load((float*)c[2] + column + width) : default;
-            c30 = TRows.Value > 3 ? TLanes.Load((float*)c[3] + column) : default;
-            c31 = TRows.Value > 3 && TVectors.Value > 1 ? TLanes.Load((float*)c[3] + column + width) : default;
-            c40 = TRows.Value > 4 ? TLanes.Load((float*)c[4] + column) : default;
-            c50 = TRows.Value > 4 ? TLanes.Load((float*)c[5] + column) : default;
-            c60 = TRows.Value > 4 ? TLanes.Load((float*)c[6] + column) : default;
-            c70 = TRows.Value > 4 ? TLanes.Load((float*)c[7] + column) : default;
+            float* from = (float*)c[0] + column;
+            (c00, c01, c02, c03) = (TLanes.Load(from), TLanes.Load(from + one), TLanes.Load(from + two), TLanes.Load(from + three));
+            from = (float*)c[1] + column;
+            (c10, c11, c12, c13) = (TLanes.Load(from), TLanes.Load(from + one), TLanes.Load(from + two), TLanes.Load(from + three));
+            from = (float*)c[2] + column;
+            (c20, c21, c22, c23) = (TLanes.Load(from), TLanes.Load(from + one), TLanes.Load(from + two), TLanes.Load(from + three));
+            from = (float*)c[3] + column;
+            (c30, c31, c32, c33) = (TLanes.Load(from), TLanes.Load(from + one), TLanes.Load(from + two), TLanes.Load(from + three));
         }
 
         float* a0 = (float*)a[0];
-        float* a1 = TRows.Value > 1 ? (float*)a[1] : null;
-        float* a2 = TRows.Value > 2 ? (float*)a[2] : null;
-        float* a3 = TRows.Value > 3 ? (float*)a[3] : null;
-        float* a4 = TRows.Value > 4 ? (float*)a[4] : null;
-        float* a5 = TRows.Value > 4 ? (float*)a[5] : null;
-        float* a6 = TRows.Value > 4 ? (float*)a[6] : null;
-        float* a7 = TRows.Value > 4 ? (float*)a[7] : null;
+        float* a1 = (float*)a[1];
+        float* a2 = (float*)a[2];
+        float* a3 = (float*)a[3];
         for (nint k = 0; k < depth; k++, b += bDepth)
         {
             TVector b0 = TLanes.Load(b);
-            TVector b1 = TVectors.Value > 1 ? TLanes.Load(b + width) : default;
+            TVector b1 = TLanes.Load(b + one);
+            TVector b2 = TLanes.Load(b + two);
+            TVector b3 = TLanes.Load(b + three);
             TVector x = TLanes.Broadcast(a0[k]);
             c00 = TLanes.MultiplyAdd(x, b0, c00);
-            c01 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c01) : c01;
-            if (TRows.Value > 1)
-            {
-                x = TLanes.Broadcast(a1[k]);
-                c10 = TLanes.MultiplyAdd(x, b0, c10);
-                c11 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c11) : c11;
-            }
-
-            if (TRows.Value > 2)
-            {
-                x = TLanes.Broadcast(a2[k]);
-                c20 = TLanes.MultiplyAdd(x, b0, c20);
-                c21 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c21) : c21;
-                x = TLanes.Broadcast(a3[k]);
-                c30 = TLanes.MultiplyAdd(x, b0, c30);
-                c31 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c31) : c31;
-            }
-
-            if (TRows.Value > 4)
-            {
-                c40 = TLanes.MultiplyAdd(TLanes.Broadcast(a4[k]), b0, c40);
-                c50 = TLanes.MultiplyAdd(TLanes.Broadcast(a5[k]), b0, c50);
-                c60 = TLanes.MultiplyAdd(TLanes.Broadcast(a6[k]), b0, c60);
-                c70 = TLanes.MultiplyAdd(TLanes.Broadcast(a7[k]), b0, c70);
-            }
+            c01 = TLanes.MultiplyAdd(x, b1, c01);
+            c02 = TLanes.MultiplyAdd(x, b2, c02);
+            c03 = TLanes.MultiplyAdd(x, b3, c03);
+            x = TLanes.Broadcast(a1[k]);
+            c10 = TLanes.MultiplyAdd(x, b0, c10);
+            c11 = TLanes.MultiplyAdd(x, b1, c11);
+            c12 = TLanes.MultiplyAdd(x, b2, c12);
+            c13 = TLanes.MultiplyAdd(x, b3, c13);
+            x = TLanes.Broadcast(a2[k]);
+            c20 = TLanes.MultiplyAdd(x, b0, c20);
+            c21 = TLanes.MultiplyAdd(x, b1, c21);
+            c22 = TLanes.MultiplyAdd(x, b2, c22);
+            c23 = TLanes.MultiplyAdd(x, b3, c23);
+            x = TLanes.Broadcast(a3[k]);
+            c30 = TLanes.MultiplyAdd(x, b0, c30);
+            c31 = TLanes.MultiplyAdd(x, b1, c31);
+            c32 = TLanes.MultiplyAdd(x, b2, c32);
+            c33 = TLanes.MultiplyAdd(x, b3, c33);
         }
 
-        Store<TVectors>((float*)c[0] + column, c00, c01);
-        if (TRows.Value > 1)
-        {
-            Store<TVectors>((float*)c[1] + column, c10, c11);
-        }
-
-        if (TRows.Value > 2)
-        {
-            Store<TVectors>((float*)c[2] + column, c20, c21);
-            Store<TVectors>((float*)c[3] + column, c30, c31);
-        }
-
-        if (TRows.Value > 4)
-        {
-            TLanes.Store((float*)c[4] + column, c40);
-            TLanes.Store((float*)c[5] + column, c50);
-            TLanes.Store((float*)c[6] + column, c60);
-            TLanes.Store((float*)c[7] + column, c70);
-        }
+        Store((float*)c[0] + column, c00, c01, c02, c03);
+        Store((float*)c[1] + column, c10, c11, c12, c13);
+        Store((float*)c[2] + column, c20, c21, c22, c23);
+        Store((float*)c[3] + column, c30, c31, c32, c33);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store<TVectors>(float* c, TVector first, TVector second)
-        where TVectors : struct, ICount
+    private static void Store(float* target, TVector first, TVector second, TVector third, TVector fourth)
     {
-        TLanes.Store(c, first);
-        if (TVectors.Value > 1)
+        TLanes.Store(target, first);
+        TLanes.Store(target + TLanes.Count, second);
+        TLanes.Store(target + (2 * TLanes.Count), third);
+        TLanes.Store(target + (3 * TLanes.Count), fourth);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void FourByTwo(nint* a, float* b, nint bDepth, nint depth, nint* c, nint column, bool accumulate)
+    {
+        nint next = column + TLanes.Count;
+        TVector c00 = default, c01 = default, c10 = default, c11 = default, c20 = default, c21 = default, c30 = default, c31 = default;
+        if (accumulate)
         {
-            TLanes.Store(c + TLanes.Count, second);
+            (c00, c01) = (TLanes.Load((float*)c[0] + column), TLanes.Load((float*)c[0] + next));
+            (c10, c11) = (TLanes.Load((float*)c[1] + column), TLanes.Load((float*)c[1] + next));
+            (c20, c21) = (TLanes.Load((float*)c[2] + column), TLanes.Load((float*)c[2] + next));
+            (c30, c31) = (TLanes.Load((float*)c[3] + column), TLanes.Load((float*)c[3] + next));
+        }
+
+        float* a0 = (float*)a[0];
+        float* a1 = (float*)a[1];
+        float* a2 = (float*)a[2];
+        float* a3 = (float*)a[3];
+        for (nint k = 0; k < depth; k++, b += bDepth)
+        {
+            TVector b0 = TLanes.Load(b);
+            TVector b1 = TLanes.Load(b + TLanes.Count);
+            TVector x = TLanes.Broadcast(a0[k]);
+            c00 = TLanes.MultiplyAdd(x, b0, c00);
+            c01 = TLanes.MultiplyAdd(x, b1, c01);
+            x = TLanes.Broadcast(a1[k]);
+            c10 = TLanes.MultiplyAdd(x, b0, c10);
+            c11 = TLanes.MultiplyAdd(x, b1, c11);
+            x = TLanes.Broadcast(a2[k]);
+            c20 = TLanes.MultiplyAdd(x, b0, c20);
+            c21 = TLanes.MultiplyAdd(x, b1, c21);
+            x = TLanes.Broadcast(a3[k]);
+            c30 = TLanes.MultiplyAdd(x, b0, c30);
+            c31 = TLanes.MultiplyAdd(x, b1, c31);
+        }
+
+        TLanes.Store((float*)c[0] + column, c00);
+        TLanes.Store((float*)c[0] + next, c01);
+        TLanes.Store((float*)c[1] + column, c10);
+        TLanes.Store((float*)c[1] + next, c11);
+        TLanes.Store((float*)c[2] + column, c20);
+        TLanes.Store((float*)c[2] + next, c21);
+        TLanes.Store((float*)c[3] + column, c30);
+        TLanes.Store((float*)c[3] + next, c31);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void EightByOne(nint* a, float* b, nint bDepth, nint depth, nint* c, nint column, bool accumulate)
+    {
+        TVector c0 = default, c1 = default, c2 = default, c3 = default, c4 = default, c5 = default, c6 = default, c7 = default;
+        if (accumulate)
+        {
+            (c0, c1) = (TLanes.Load((float*)c[0] + column), TLanes.Load((float*)c[1] + column));
+            (c2, c3) = (TLanes.Load((float*)c[2] + column), TLanes.Load((float*)c[3] + column));
+            (c4, c5) = (TLanes.Load((float*)c[4] + column), TLanes.Load((float*)c[5] + column));
+            (c6, c7) = (TLanes.Load((float*)c[6] + column), TLanes.Load((float*)c[7] + column));
+        }
+
+        float* a0 = (float*)a[0];
+        float* a1 = (float*)a[1];
+        float* a2 = (float*)a[2];
+        float* a3 = (float*)a[3];
+        float* a4 = (float*)a[4];
+        float* a5 = (float*)a[5];
+        float* a6 = (float*)a[6];
+        float* a7 = (float*)a[7];
+        for (nint k = 0; k < depth; k++, b += bDepth)
+        {
+            TVector b0 = TLanes.Load(b);
+            c0 = TLanes.MultiplyAdd(TLanes.Broadcast(a0[k]), b0, c0);
+            c1 = TLanes.MultiplyAdd(TLanes.Broadcast(a1[k]), b0, c1);
+            c2 = TLanes.MultiplyAdd(TLanes.Broadcast(a2[k]), b0, c2);
+            c3 = TLanes.MultiplyAdd(TLanes.Broadcast(a3[k]), b0, c3);
+            c4 = TLanes.MultiplyAdd(TLanes.Broadcast(a4[k]), b0, c4);
+            c5 = TLanes.MultiplyAdd(TLanes.Broadcast(a5[k]), b0, c5);
+            c6 = TLanes.MultiplyAdd(TLanes.Broadcast(a6[k]), b0, c6);
+            c7 = TLanes.MultiplyAdd(TLanes.Broadcast(a7[k]), b0, c7);
+        }
+
+        TLanes.Store((float*)c[0] + column, c0);
+        TLanes.Store((float*)c[1] + column, c1);
+        TLanes.Store((float*)c[2] + column, c2);
+        TLanes.Store((float*)c[3] + column, c3);
+        TLanes.Store((float*)c[4] + column, c4);
+        TLanes.Store((float*)c[5] + column, c5);
+        TLanes.Store((float*)c[6] + column, c6);
+        TLanes.Store((float*)c[7] + column, c7);
+    }
+}
+
+/// <summary>
+/// Where the rows of a <see cref="GatheredProduct{TLanes, TVector}"/> lie. The last register block is filled up with rows that nobody
+/// reads: a block costs the same with one row as with eight, because each of its sums is a chain.
+/// </summary>
+internal sealed unsafe class RowPairs
+{
+    /// <summary>Rows of the largest register block.</summary>
+    private const int Block = 8;
+
+    private readonly float* _unread;
+
+    /// <param name="arena">Where the addresses live.</param>
+    /// <param name="rows">Most rows.</param>
+    /// <param name="length">Longest row of either factor or product.</param>
+    internal RowPairs(FloatArena arena, int rows, int length)
+    {
+        Left = (nint*)arena.Take(2L * (rows + Block));
+        Target = (nint*)arena.Take(2L * (rows + Block));
+        _unread = arena.Take(length + FloatArena.Line);
+    }
+
+    internal int Count { get; private set; }
+
+    /// <summary>Addresses of rows of the left factor.</summary>
+    internal nint* Left { get; }
+
+    /// <summary>Addresses of rows of the product.</summary>
+    internal nint* Target { get; }
+
+    internal void Clear() => Count = 0;
+
+    internal void Add(float* left, float* target)
+    {
+        Left[Count] = (nint)left;
+        Target[Count++] = (nint)target;
+    }
+
+    /// <summary>Completes the last register block without counting its rows.</summary>
+    internal void Pad()
+    {
+        for (int row = Count; row % Block != 0; row++)
+        {
+            Left[row] = Left[Count - 1];
+            Target[row] = (nint)_unread;
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Tiles;
 
@@ -21,7 +22,8 @@ internal sealed class PooledBlocks : IDisposable
         _keyHeads = problem.KeyHeads;
         int heads = problem.Batch * problem.KeyHeads;
         Count = problem.Keys / blockSize;
-        ExactStride = (Count + 15) / 16 * 16;
+        // Eight more than whole pairs of vectors: channels a multiple of 4 KB apart would fall on the same few places of the cache.
+        ExactStride = ((Count + 15) / 16 * 16) + 8;
         _exact = new double[heads][];
         _columns = new ColumnPanels[heads];
         _largestNorm = new double[heads];
@@ -38,7 +40,7 @@ internal sealed class PooledBlocks : IDisposable
     /// <summary>Complete blocks of a head.</summary>
     internal int Count { get; }
 
-    /// <summary>Elements from one channel to the next of <see cref="Exact"/>: whole vectors of two registers, zero after the last block.</summary>
+    /// <summary>Elements from one channel to the next of <see cref="Exact"/>: a multiple of 16 and more; zero after the last block.</summary>
     internal int ExactStride { get; }
 
     /// <summary>kc in double as columns: channel by channel, the blocks side by side.</summary>
@@ -53,41 +55,65 @@ internal sealed class PooledBlocks : IDisposable
     public void Dispose() => _arena.Dispose();
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Fill(int head, int blockSize, int channels, HostArray<float> k)
+    private unsafe void Fill(int head, int blockSize, int channels, HostArray<float> k)
     {
         ReadOnlySpan<float> keys = k.Head(head / _keyHeads, head % _keyHeads);
         double[] exact = _exact[head];
-        float[] rounded = new float[(long)Count * channels];
+        float[] rounded = new float[ColumnPanels.TileRows * channels];
         double[] kc = new double[channels];
         double largest = 0;
         for (int block = 0; block < Count; block++)
         {
-            Array.Clear(kc);
-            for (int j = block * blockSize; j < (block + 1) * blockSize; j++)
-            {
-                ReadOnlySpan<float> key = keys.Slice(j * channels, channels);
-                for (int c = 0; c < channels; c++)
-                {
-                    kc[c] += key[c];
-                }
-            }
-
+            AddRows(keys.Slice(block * blockSize * channels, blockSize * channels), kc);
             double square = 0;
             for (int c = 0; c < channels; c++)
             {
                 kc[c] /= blockSize;
                 square += kc[c] * kc[c];
                 exact[(c * ExactStride) + block] = kc[c];
-                rounded[(block * channels) + c] = (float)kc[c];
+                rounded[(block % ColumnPanels.TileRows * channels) + c] = (float)kc[c];
             }
 
             largest = Math.Max(largest, Math.Sqrt(square));
+            int inTile = block % ColumnPanels.TileRows;
+            if (inTile == ColumnPanels.TileRows - 1 || block == Count - 1)
+            {
+                fixed (float* tile = rounded)
+                {
+                    _columns[head].Fill(block / ColumnPanels.TileRows, tile, channels, inTile + 1);
+                }
+            }
         }
 
         _largestNorm[head] = largest;
-        for (int tile = 0; tile * ColumnPanels.TileRows < Count; tile++)
+    }
+
+    /// <summary>Sums of the channels of row-major rows, each in the order of the rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddRows(ReadOnlySpan<float> rows, Span<double> sums)
+    {
+        int channels = sums.Length;
+        int channel = 0;
+        for (; channel + Vector256<float>.Count <= channels; channel += Vector256<float>.Count)
         {
-            _columns[head].Fill(rounded, tile, Math.Min(ColumnPanels.TileRows, Count - (tile * ColumnPanels.TileRows)));
+            Vector512<double> sum = default;
+            for (int start = channel; start < rows.Length; start += channels)
+            {
+                sum += Vector512.WidenLower(Vector256.Create(rows[start..]).ToVector512Unsafe());
+            }
+
+            sum.CopyTo(sums[channel..]);
+        }
+
+        for (; channel < channels; channel++)
+        {
+            double sum = 0;
+            for (int start = channel; start < rows.Length; start += channels)
+            {
+                sum += rows[start];
+            }
+
+            sums[channel] = sum;
         }
     }
 }

@@ -36,7 +36,7 @@ internal sealed class SelectedForward(
         using PooledBlocks? pooled = inputs.Blocks is null
             ? new PooledBlocks(problem, execution, parameters.BlockSize, inputs.Key, MicroKernel<TLanes, TVector>.MaxColumns)
             : null;
-        long stripLength = (long)Math.Min(Blocks.BlockCount, BlockSelectorBlocks) * panels.Columns;
+        long stripLength = (long)Math.Min(Blocks.BlockCount, BlocksOfKeys) * panels.Columns;
         long rows = Math.Min(MostRows, problem.RowShape.Count / (4L * execution.Threads));
         GroupSchedule schedule = new(problem, execution.Threads, (int)Math.Max(64, Math.Min(rows, MostScores / stripLength)));
         Workers.Run(execution, schedule.Count, arena => new Scratch(this, schedule, pooled, arena, stripLength), (task, scratch) =>
@@ -50,16 +50,16 @@ internal sealed class SelectedForward(
             Sum<TLanes, TVector>(tile, panels, scratch);
             for (int row = 0; row < tile.Rows; row++)
             {
-                Span<float> output = _output.Row(tile.Batch, tile.Head(row), tile.QueryRow(row));
-                if (scratch.Totals[row] > 0 || float.IsNaN(scratch.Totals[row]))
+                if (scratch.Totals[row] != 0)
                 {
-                    RowMath.Scale(scratch.Sums.Span(row), 1 / scratch.Totals[row], output);
+                    RowMath.Scale(
+                        scratch.Sums.Span(row), 1 / scratch.Totals[row], _output.Row(tile.Batch, tile.Head(row), tile.QueryRow(row)));
                 }
             }
         });
     }
 
-    private int BlockSelectorBlocks => Reference.BlockSelector.BlocksOf(problem, parameters.BlockSize);
+    private int BlocksOfKeys => Reference.BlockSelector.BlocksOf(problem, parameters.BlockSize);
 
     /// <summary>Scores of the selected keys; -infinity where a slot has no visible key.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -68,36 +68,43 @@ internal sealed class SelectedForward(
         where TVector : struct
     {
         int columns = panels.Columns;
+        RowPairs rows = scratch.Rows;
         for (int block = 0; block < scratch.Visits.End; block++)
         {
-            int rows = 0;
-            foreach ((int n, int slot) in scratch.Visits.Of(block))
+            ReadOnlySpan<(int Row, int Slot)> visits = scratch.Visits.Of(block);
+            if (visits.IsEmpty)
             {
-                for (int row = n * tile.Group; row < (n + 1) * tile.Group; row++, rows++)
+                continue;
+            }
+
+            rows.Clear();
+            foreach ((int n, int slot) in visits)
+            {
+                for (int row = n * tile.Group; row < (n + 1) * tile.Group; row++)
                 {
-                    scratch.Left[rows] = (nint)scratch.Queries.Row(row);
-                    scratch.Targets[rows] = (nint)scratch.Slot(row, slot, columns);
+                    rows.Add(scratch.Queries.Row(row), scratch.Slot(row, slot, columns));
                 }
             }
 
             GatheredProduct<TLanes, TVector>.Multiply(
-                scratch.Left,
-                rows,
-                panels.Keys<TLanes, TVector>(tile.Batch, tile.KeyHead, block),
-                problem.HeadDim,
-                columns,
-                scratch.Targets,
-                accumulate: false);
-            foreach ((int n, int slot) in scratch.Visits.Of(block))
+                rows, panels.Keys(tile.Batch, tile.KeyHead, block), columns, problem.HeadDim, columns, accumulate: false);
+            if (SeenInPart(tile, block) || columns > Blocks.BlockSize)
             {
-                int visible = Blocks.Keys(tile.First + n, block).Count;
-                for (int row = n * tile.Group; visible < columns && row < (n + 1) * tile.Group; row++)
+                foreach ((int n, int slot) in visits)
                 {
-                    new Span<float>(scratch.Slot(row, slot, columns) + visible, columns - visible).Fill(float.NegativeInfinity);
+                    int visible = Blocks.Keys(tile.First + n, block).Count;
+                    for (int row = n * tile.Group; row < (n + 1) * tile.Group; row++)
+                    {
+                        new Span<float>(scratch.Slot(row, slot, columns) + visible, columns - visible).Fill(float.NegativeInfinity);
+                    }
                 }
             }
         }
     }
+
+    /// <summary>Whether any row of a tile might see only the first keys of a block: it does not end before the first row.</summary>
+    private bool SeenInPart(in GroupTile tile, int block) =>
+        (block + 1L) * Blocks.BlockSize > tile.First + problem.QueryOffset + 1;
 
     /// <summary>Scores to weights relative to the largest of a row.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -138,38 +145,38 @@ internal sealed class SelectedForward(
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
+        RowPairs rows = scratch.Rows;
+        rows.Clear();
         scratch.Sums.Clear(tile.Rows);
         for (int block = 0; block < scratch.Visits.End; block++)
         {
-            RightFactor values = panels.Values<TLanes, TVector>(tile.Batch, tile.KeyHead, block * Blocks.BlockSize);
-            int rows = 0;
+            float* values = panels.Values(tile.Batch, tile.KeyHead, block * Blocks.BlockSize);
+            bool inPart = SeenInPart(tile, block);
             int depth = Blocks.BlockSize;
             foreach ((int n, int slot) in scratch.Visits.Of(block))
             {
-                int visible = Blocks.Keys(tile.First + n, block).Count;
-                if (visible != depth)
+                if (inPart && Blocks.Keys(tile.First + n, block).Count is int visible && visible != depth)
                 {
-                    Flush();
+                    Add(values, depth);
                     depth = visible;
                 }
 
-                for (int row = n * tile.Group; row < (n + 1) * tile.Group; row++, rows++)
+                for (int row = n * tile.Group; row < (n + 1) * tile.Group; row++)
                 {
-                    scratch.Left[rows] = (nint)scratch.Slot(row, slot, panels.Columns);
-                    scratch.Targets[rows] = (nint)scratch.Sums.Row(row);
+                    rows.Add(scratch.Slot(row, slot, panels.Columns), scratch.Sums.Row(row));
                 }
             }
 
-            Flush();
+            Add(values, depth);
+        }
 
-            void Flush()
+        void Add(float* values, int depth)
+        {
+            if (rows.Count > 0)
             {
-                if (rows > 0)
-                {
-                    GatheredProduct<TLanes, TVector>.Multiply(
-                        scratch.Left, rows, values, depth, problem.ValueDim, scratch.Targets, accumulate: true);
-                    rows = 0;
-                }
+                GatheredProduct<TLanes, TVector>.Multiply(
+                    rows, values, panels.ValueStride, depth, problem.ValueDim, accumulate: true);
+                rows.Clear();
             }
         }
     }
@@ -187,10 +194,9 @@ internal sealed class SelectedForward(
             _scores = arena.Take(schedule.MaxRows * stripLength);
             Queries = new PaddedRows(arena, schedule.MaxRows, problem.HeadDim);
             Sums = new PaddedRows(arena, schedule.MaxRows, problem.ValueDim);
-            Left = (nint*)arena.Take(2L * schedule.MaxRows);
-            Targets = (nint*)arena.Take(2L * schedule.MaxRows);
+            Rows = new RowPairs(arena, schedule.MaxRows, (int)Math.Max(stripLength, Sums.Stride));
             Totals = new float[schedule.MaxRows];
-            Visits = new BlockVisits(pass.BlockSelectorBlocks);
+            Visits = new BlockVisits(pass.BlocksOfKeys);
             Chooser = pooled is null ? null : new BlockChooser(problem, pass.Parameters, pooled, arena);
         }
 
@@ -198,11 +204,8 @@ internal sealed class SelectedForward(
 
         internal PaddedRows Sums { get; }
 
-        /// <summary>Addresses of rows of the left factor of a product.</summary>
-        internal nint* Left { get; }
-
-        /// <summary>Addresses of rows of its result.</summary>
-        internal nint* Targets { get; }
+        /// <summary>The rows of the product at hand.</summary>
+        internal RowPairs Rows { get; }
 
         /// <summary>Sum of the weights of each row.</summary>
         internal float[] Totals { get; }

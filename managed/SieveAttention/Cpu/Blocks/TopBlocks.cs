@@ -5,33 +5,40 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Blocks;
 
 /// <summary>
-/// The blocks of largest importance among consecutive ones, and whether the choice is sure although importances carry rounding errors.
-/// A threshold is sought that exactly the wanted number exceed: every step compares and counts whole vectors, without a branch for a
-/// block, and takes about as long as reading the importances once.
+/// The largest of some importances, and whether the choice is sure although they carry rounding errors. A threshold is sought that exactly
+/// the wanted number exceed: a step compares and counts whole vectors, without a branch for a block, and a handful of steps is enough.
 /// </summary>
+/// <remarks>
+/// Importances come padded: up to the next multiple of <see cref="Padding"/> they are zeros, which no threshold counts.
+/// </remarks>
 internal static unsafe class TopBlocks<TLanes, TVector>
     where TLanes : struct, ILanes<TVector>
     where TVector : struct
 {
+    /// <summary>Values compared at once, one bit each of a 64-bit word.</summary>
+    internal const int Padding = 64;
+
     /// <summary>Importances below have lost digits to underflow: never sure.</summary>
     private const float Tiny = 1e-30f;
 
-    /// <summary>Chooses the blocks of largest importance and appends them in ascending order.</summary>
-    /// <param name="importance">Importance of each block, not negative.</param>
-    /// <param name="first">First candidate.</param>
-    /// <param name="end">End of the candidates.</param>
-    /// <param name="count">How many; all where there are not more candidates.</param>
+    /// <summary>Chooses the values that are largest and writes their numbers in ascending order.</summary>
+    /// <param name="values">Importances, not negative; padded.</param>
+    /// <param name="length">How many there are.</param>
+    /// <param name="count">How many to choose; all where there are not more.</param>
     /// <param name="margin">Relative distance below which two importances might be the other way round.</param>
-    /// <param name="chosen">Receives the blocks; unspecified where the choice is not sure.</param>
-    /// <returns>Whether every chosen block is ahead of every other one by more than the margin.</returns>
+    /// <param name="threshold">Where to begin the search, 0 = anywhere; receives where it ended: neighbouring rows are alike.</param>
+    /// <param name="first">Number of the first value.</param>
+    /// <param name="chosen">Receives the numbers, as many as are to be chosen; unspecified where the choice is not sure.</param>
+    /// <returns>Whether every chosen value is ahead of every other one by more than the margin.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal static bool Choose(float* importance, int first, int end, int count, double margin, List<int> chosen)
+    internal static bool Choose(
+        float* values, int length, int count, double margin, ref float threshold, int first, Span<int> chosen)
     {
-        if (end - first <= count)
+        if (length <= count)
         {
-            for (int block = first; block < end; block++)
+            for (int n = 0; n < length; n++)
             {
-                chosen.Add(block);
+                chosen[n] = first + n;
             }
 
             return true;
@@ -42,48 +49,51 @@ internal static unsafe class TopBlocks<TLanes, TVector>
             return true;
         }
 
-        float* candidates = importance + first;
-        if (!FindThreshold(candidates, end - first, count, out float threshold))
+        if (!FindThreshold(values, length, count, ref threshold))
         {
             return false;
         }
 
-        float least = Collect(candidates, end - first, threshold, first, chosen);
-        return least > Tiny && CountNotAtMost(candidates, end - first, (float)(least * (1 - margin))) == count;
+        float least = Collect(values, length, threshold, first, chosen);
+        return least > Tiny && CountNotAtMost(values, length, (float)(least * (1 - margin))) == count;
     }
+
+    /// <summary>Writes the padding behind values.</summary>
+    internal static void Pad(float* values, int length) =>
+        new Span<float>(values + length, ((length + Padding - 1) / Padding * Padding) - length).Clear();
 
     /// <summary>
     /// A threshold that <paramref name="count"/> values exceed; none where equal values are in the way or a value is not a number.
     /// </summary>
     /// <remarks>
-    /// Bisection on the bits of the floats, which order like the floats that are not negative. The bits grow like the logarithm of an
-    /// importance, and so does, about, the logarithm of the number of values above them: two steps in three interpolate, and every third
-    /// halves the interval, which bounds the steps for any values.
+    /// Bisection on the bits of the floats, which order like the floats that are not negative. The logarithm of the number of values above
+    /// is about linear in the bits: most steps follow the line through the ends of the interval, the largest value counting as half a value
+    /// above itself. An end that stays counts for less each time (the Illinois rule), or the other end would creep up to it. Every sixth
+    /// step halves the interval, which bounds the steps for any values. Random scores take 4 to 5 steps.
     /// </remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static bool FindThreshold(float* values, int length, int count, out float threshold)
+    private static bool FindThreshold(float* values, int length, int count, ref float threshold)
     {
-        (float least, float largest) = Range(values, length);
-        threshold = 0;
-        if (!(largest > Tiny) || !(least >= 0))
+        float largest = Largest(values, length);
+        if (!(largest > Tiny))
         {
             return false;
         }
 
-        int low = Math.Max(BitConverter.SingleToInt32Bits(least) - 1, 0);
-        int high = BitConverter.SingleToInt32Bits(largest);
-        float wanted = MathF.Log2(count + 0.5f);
-        float aboveLow = MathF.Log2(length);
-        float aboveHigh = -1;
+        (int low, int high) = (0, BitConverter.SingleToInt32Bits(largest));
+        (float aboveLow, float aboveHigh) = (0, Logarithm(0.5f));
+        (int top, float aboveTop) = (high, aboveHigh);
+        float wanted = Logarithm(count + 0.5f);
+        int middle = BitConverter.SingleToInt32Bits(threshold);
+        if (middle == 0)
+        {
+            middle = high - (1 << 20);
+        }
+
+        bool lowMoved = false;
         for (int step = 1; high - low > 1; step++)
         {
-            int middle = low + ((high - low) / 2);
-            if (step % 3 != 0)
-            {
-                float share = (aboveLow - wanted) / (aboveLow - aboveHigh);
-                middle = Math.Clamp(low + (int)(share * (high - low)), low + 1, high - 1);
-            }
-
+            middle = step % 6 == 0 ? low + ((high - low) / 2) : Math.Clamp(middle, low + 1, high - 1);
             threshold = BitConverter.Int32BitsToSingle(middle);
             int above = CountAbove(values, length, threshold);
             if (above == count)
@@ -91,41 +101,45 @@ internal static unsafe class TopBlocks<TLanes, TVector>
                 return true;
             }
 
-            if (above > count)
+            float logarithm = Logarithm(MathF.Max(above, 0.5f));
+            bool moveLow = above > count;
+            bool again = step > 1 && moveLow == lowMoved;
+            if (moveLow)
             {
-                (low, aboveLow) = (middle, MathF.Log2(above));
+                (low, aboveLow) = (middle, logarithm);
+                aboveHigh = again ? wanted + ((aboveHigh - wanted) / 2) : aboveHigh;
             }
             else
             {
-                (high, aboveHigh) = (middle, above == 0 ? -1 : MathF.Log2(above));
+                (high, aboveHigh) = (middle, logarithm);
+                aboveLow = again && low > 0 ? wanted + ((aboveLow - wanted) / 2) : aboveLow;
             }
+
+            lowMoved = moveLow;
+
+            // The line through both ends of the interval; while nothing is known of its low end, through high and the largest value.
+            (int from, float aboveFrom) = low > 0 ? (low, aboveLow) : (top, aboveTop);
+            float slope = (high - from) / (aboveHigh - aboveFrom);
+            middle = float.IsFinite(slope) ? (int)Math.Max(high + (slope * (wanted - aboveHigh)), 0) : low + ((high - low) / 2);
         }
 
         return false;
     }
 
-    /// <summary>Least and largest value; NaN where one is NaN.</summary>
+    /// <summary>About the binary logarithm, times a constant.</summary>
+    private static float Logarithm(float value) => BitConverter.SingleToInt32Bits(value);
+
+    /// <summary>The largest value; NaN where one is NaN.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static (float Least, float Largest) Range(float* values, int length)
+    private static float Largest(float* values, int length)
     {
-        float last = values[length - 1];
-        TVector largest = TLanes.Broadcast(last);
-        TVector leastNegated = TLanes.Broadcast(-last);
-        int n = 0;
-        for (; n + TLanes.Count <= length; n += TLanes.Count)
+        TVector largest = TLanes.Load(values);
+        for (int n = TLanes.Count; n < length; n += TLanes.Count)
         {
-            TVector value = TLanes.Load(values + n);
-            largest = TLanes.Max(largest, value);
-            leastNegated = TLanes.Max(leastNegated, TLanes.Subtract(default, value));
+            largest = TLanes.Max(largest, TLanes.Load(values + n));
         }
 
-        (float least, float most) = (-TLanes.Largest(leastNegated), TLanes.Largest(largest));
-        for (; n < length; n++)
-        {
-            (least, most) = (MathF.Min(least, values[n]), MathF.Max(most, values[n]));
-        }
-
-        return (least, most);
+        return TLanes.Largest(largest);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -133,15 +147,9 @@ internal static unsafe class TopBlocks<TLanes, TVector>
     {
         TVector bound = TLanes.Broadcast(threshold);
         int count = 0;
-        int n = 0;
-        for (; n + TLanes.Count <= length; n += TLanes.Count)
+        for (int n = 0; n < length; n += TLanes.Count)
         {
             count += BitOperations.PopCount(TLanes.GreaterThan(TLanes.Load(values + n), bound));
-        }
-
-        for (; n < length; n++)
-        {
-            count += values[n] > threshold ? 1 : 0;
         }
 
         return count;
@@ -152,43 +160,35 @@ internal static unsafe class TopBlocks<TLanes, TVector>
     {
         TVector bound = TLanes.Broadcast(threshold);
         int count = 0;
-        int n = 0;
-        for (; n + TLanes.Count <= length; n += TLanes.Count)
+        for (int n = 0; n < length; n += TLanes.Count)
         {
             count += BitOperations.PopCount(TLanes.NotAtMost(TLanes.Load(values + n), bound));
-        }
-
-        for (; n < length; n++)
-        {
-            count += values[n] <= threshold ? 0 : 1;
         }
 
         return count;
     }
 
-    /// <summary>Appends the numbers of the values above the threshold, and returns the least of these values.</summary>
+    /// <summary>Writes the numbers of the values above the threshold, and returns the least of these values.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static float Collect(float* values, int length, float threshold, int first, List<int> chosen)
+    private static float Collect(float* values, int length, float threshold, int first, Span<int> chosen)
     {
         TVector bound = TLanes.Broadcast(threshold);
         float least = float.PositiveInfinity;
-        int n = 0;
-        for (; n + TLanes.Count <= length; n += TLanes.Count)
+        int place = 0;
+        for (int n = 0; n < length; n += Padding)
         {
-            for (ulong above = TLanes.GreaterThan(TLanes.Load(values + n), bound); above != 0; above &= above - 1)
+            // A word at a time rather than a vector: fewer inner loops whose end no processor predicts.
+            ulong above = 0;
+            for (int lane = 0; lane < Padding; lane += TLanes.Count)
+            {
+                above |= TLanes.GreaterThan(TLanes.Load(values + n + lane), bound) << lane;
+            }
+
+            for (; above != 0; above &= above - 1)
             {
                 int value = n + BitOperations.TrailingZeroCount(above);
-                least = MathF.Min(least, values[value]);
-                chosen.Add(first + value);
-            }
-        }
-
-        for (; n < length; n++)
-        {
-            if (values[n] > threshold)
-            {
-                least = MathF.Min(least, values[n]);
-                chosen.Add(first + n);
+                least = float.MinNative(least, values[value]);
+                chosen[place++] = first + value;
             }
         }
 
