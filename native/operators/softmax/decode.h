@@ -9,8 +9,8 @@
 #include "device/decode_sm80.h"
 #include "device/decode_sm90.h"
 #include "device/row_factor.h"
-#include "operators/softmax/decode_tuning.h"
 #include "operators/softmax/problem.h"
+#include "operators/softmax/tuning.h"
 
 namespace sieve::softmax {
 
