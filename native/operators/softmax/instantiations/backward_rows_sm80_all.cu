@@ -1,4 +1,5 @@
 #include "operators/softmax/backward_rows.h"
+#include "operators/softmax/prepare.h"
 
 namespace sieve::softmax {
 

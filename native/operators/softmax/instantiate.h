@@ -1,0 +1,11 @@
+// A compiled shape of this operator: one line in a file of instantiations/.
+#pragma once
+
+#include "operators/softmax/problem.h"
+
+#define SIEVE_SOFTMAX_BACKWARD(NAME, LAUNCH, SHAPE, ELEMENT, DIM)                \
+  namespace sieve::softmax {                                                     \
+  int NAME(const BackwardPlan &plan, void *stream) {                             \
+    return LAUNCH<SHAPE<ELEMENT, DIM>>(plan, static_cast<cudaStream_t>(stream)); \
+  }                                                                              \
+  }
