@@ -44,14 +44,9 @@ int32_t path_of(const sieve_attention_problem &problem, std::initializer_list<Na
 template <class List>
 auto choose_kernel(const List &list, const sieve_context &context, int32_t operation, int32_t direction, int32_t path,
                    int32_t type, const Dimensions &d) {
-  const sieve_support_query query{sizeof(sieve_support_query),
-                                  operation,
-                                  direction,
-                                  path,
-                                  type,
-                                  static_cast<int32_t>(d.head_dim),
-                                  static_cast<int32_t>(d.value_dim),
-                                  0};
+  const sieve_support_query query{
+      sizeof(sieve_support_query),       operation, direction, path, type, static_cast<int32_t>(d.head_dim),
+      static_cast<int32_t>(d.value_dim), 0};
   const KernelDescription &chosen = find_kernel(query, context.capability);
   auto kernel = list.first;
   while (&kernel->description != &chosen) ++kernel;

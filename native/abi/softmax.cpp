@@ -43,14 +43,16 @@ RowFactorView require_row_factor(const sieve_attention_problem &p, const Dimensi
 void plan_scores(const sieve_attention_problem &p, const Dimensions &d, Plan &plan) {
   require_finite("problem.scale", p.scale);
   if (p.scale < 0)
-    invalid(format("problem.scale is %g; allowed: larger than 0, or 0 for 1 / sqrt(head_dim): the largest score of a row "
-                   "is found before scaling",
-                   static_cast<double>(p.scale)));
+    invalid(
+        format("problem.scale is %g; allowed: larger than 0, or 0 for 1 / sqrt(head_dim): the largest score of a row "
+               "is found before scaling",
+               static_cast<double>(p.scale)));
   plan.scale = p.scale == 0 ? 1.0f / std::sqrt(static_cast<float>(d.head_dim)) : p.scale;
   plan.problem.row_factor = require_row_factor(p, d);
   if (p.alibi_slopes != nullptr)
-    throw Failure(SIEVE_STATUS_UNSUPPORTED,
-                  "problem.alibi_slopes is given; allowed: NULL, no CUDA kernel of softmax attention has a distance bias");
+    throw Failure(
+        SIEVE_STATUS_UNSUPPORTED,
+        "problem.alibi_slopes is given; allowed: NULL, no CUDA kernel of softmax attention has a distance bias");
 }
 
 void plan_tensors(const sieve_context &context, const sieve_tensor &query, const sieve_tensor &key,

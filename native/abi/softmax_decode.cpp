@@ -48,11 +48,12 @@ void require_few_rows(const sieve_attention_problem &p, const Dimensions &d) {
                   "problem.query_starts or key_starts is given; allowed: NULL, decode has no packed sequences");
   const int64_t group = d.query_heads / d.key_heads;
   if (d.queries * group > kMostDecodeRows)
-    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
-                  format("query has %lld rows of %lld heads a key head; allowed: a product of at most %lld, the forward "
-                         "call takes more",
-                         static_cast<long long>(d.queries), static_cast<long long>(group),
-                         static_cast<long long>(kMostDecodeRows)));
+    throw Failure(
+        SIEVE_STATUS_INVALID_ARGUMENT,
+        format("query has %lld rows of %lld heads a key head; allowed: a product of at most %lld, the forward "
+               "call takes more",
+               static_cast<long long>(d.queries), static_cast<long long>(group),
+               static_cast<long long>(kMostDecodeRows)));
 }
 
 // Everything that can be wrong is found here; `workspace` may be null when only the size is asked for.
@@ -102,8 +103,8 @@ int32_t sieve_softmax_decode_workspace(const sieve_context *context, const sieve
 }
 
 int32_t sieve_softmax_decode(const sieve_context *context, const sieve_attention_problem *problem,
-                             const sieve_softmax_decode_arguments *arguments, void *workspace,
-                             uint64_t workspace_bytes, void *stream) {
+                             const sieve_softmax_decode_arguments *arguments, void *workspace, uint64_t workspace_bytes,
+                             void *stream) {
   return sieve::guarded(__func__, [&] {
     const auto call = sieve::softmax::plan_decode(context, problem, arguments, workspace);
     sieve::require_workspace(workspace, workspace_bytes, call.workspace_bytes);

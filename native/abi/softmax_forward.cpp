@@ -28,8 +28,8 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   plan_outputs(a.output, a.lse, a.query.dtype, d, call.plan);
   require_block_count(call.plan.problem);
   const int32_t path = path_of(p, {{"query", &a.query}, {"key", &a.key}, {"value", &a.value}});
-  call.kernel = choose_kernel(forward_kernels(), c, SIEVE_OPERATION_SOFTMAX, SIEVE_DIRECTION_FORWARD, path,
-                              a.query.dtype, d);
+  call.kernel =
+      choose_kernel(forward_kernels(), c, SIEVE_OPERATION_SOFTMAX, SIEVE_DIRECTION_FORWARD, path, a.query.dtype, d);
   Workspace carved(workspace);
   if (call.kernel->description.path == SIEVE_PATH_HOPPER) call.plan.next_tile = carved.take<int32_t>(1);
   call.workspace_bytes = carved.bytes();

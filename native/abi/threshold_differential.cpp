@@ -89,8 +89,8 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
 
   const int32_t path = path_of(
       p, {{"query1", &a.query1}, {"key1", &a.key1}, {"query2", &a.query2}, {"key2", &a.key2}, {"value", &a.value}});
-  call.kernel = choose_kernel(tda::forward_kernels(), c, SIEVE_OPERATION_TDA, SIEVE_DIRECTION_FORWARD, path,
-                              a.query1.dtype, d);
+  call.kernel =
+      choose_kernel(tda::forward_kernels(), c, SIEVE_OPERATION_TDA, SIEVE_DIRECTION_FORWARD, path, a.query1.dtype, d);
 
   // A second view that neither weighs nor is counted is not computed.
   plan.views = a.query2.data != nullptr && (!lambda_is_zero || a.survivors2.data != nullptr) ? 2 : 1;

@@ -24,33 +24,64 @@ __device__ inline float epilogue_factor(const EpilogueView &epilogue, float mean
   return factor;
 }
 
-// Applies the epilogue to the row of 16-row tile m, half (rows g and g + 8) and stores it. `row` counts in the tensor.
+// Afterwards lane t of a quad holds word t of each of its lanes, in their order: the row goes out in pieces of 16 bytes
+// instead of 4.
+__device__ inline void transpose_quad(uint32_t (&words)[4]) {
+  const int lane = lane_index();
+#pragma unroll
+  for (int step = 1; step < 4; step *= 2) {
+    const bool upper = (lane & step) != 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if ((i & step) != 0) continue;
+      const uint32_t received = __shfl_xor_sync(0xffffffffu, upper ? words[i] : words[i + step], step);
+      (upper ? words[i] : words[i + step]) = received;
+    }
+  }
+}
+
+// Applies the epilogue to the row of 16-row tile m, half (rows g and g + 8) and stores it. `row` counts in the tensor,
+// which has `channels` <= kChannels; the accumulators behind them are 0.
 template <typename Element, int kChannels>
 __device__ inline void store_row(const float (&accumulators)[kChannels / 8][4], int half, float unscale,
-                                 const EpilogueView &epilogue, const TensorView &output, OutputType type, int batch,
-                                 int head, int row, bool inside) {
-  float squares = 0.0f;
+                                 const EpilogueView &epilogue, const TensorView &output, OutputType type, int channels,
+                                 int batch, int head, int row, bool inside) {
+  float factor = unscale;
+  if (epilogue.rms_norm || epilogue.gate != nullptr || epilogue.output_scale != 1.0f) {
+    float squares = 0.0f;
 #pragma unroll
-  for (int n = 0; n < kChannels / 8; ++n) {
-    const float a = accumulators[n][2 * half] * unscale, b = accumulators[n][2 * half + 1] * unscale;
-    squares += a * a + b * b;
-  }
-  squares = row_sum(squares);  // every lane takes part, also those of rows outside
-  if (!inside) return;
-  const float factor = epilogue_factor(epilogue, squares * (1.0f / kChannels), batch, head, row);
-  void *target = output.row(batch, head, row, type == OutputType::kFloat32 ? 4 : 2);
-#pragma unroll
-  for (int n = 0; n < kChannels / 8; ++n) {
-    const int channel = n * 8 + 2 * (lane_index() & 3);
-    float a = accumulators[n][2 * half] * unscale * factor, b = accumulators[n][2 * half + 1] * unscale * factor;
-    if (epilogue.norm_gain != nullptr) {
-      a *= epilogue.norm_gain[channel];
-      b *= epilogue.norm_gain[channel + 1];
+    for (int n = 0; n < kChannels / 8; ++n) {
+      const float a = accumulators[n][2 * half] * unscale, b = accumulators[n][2 * half + 1] * unscale;
+      squares += a * a + b * b;
     }
-    if (type == OutputType::kFloat32)
-      *reinterpret_cast<float2 *>(static_cast<float *>(target) + channel) = make_float2(a, b);
-    else
-      *reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(target) + channel) = ptx::cvt_x2<Element>(a, b);
+    squares = row_sum(squares);  // every lane takes part, also those of rows outside
+    if (inside) factor *= epilogue_factor(epilogue, squares / static_cast<float>(channels), batch, head, row);
+  }
+  char *target = static_cast<char *>(output.row(batch, head, row, type == OutputType::kFloat32 ? 4 : 2));
+  const int lane = lane_index() & 3;
+  static_assert(kChannels % 32 == 0, "a quad stores 32 channels at once");
+#pragma unroll
+  for (int group = 0; group < kChannels / 32; ++group) {
+    uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int n = 4 * group + i, channel = n * 8 + 2 * lane;
+      float a = accumulators[n][2 * half] * factor, b = accumulators[n][2 * half + 1] * factor;
+      if (epilogue.norm_gain != nullptr && channel < channels) {
+        a *= epilogue.norm_gain[channel];
+        b *= epilogue.norm_gain[channel + 1];
+      }
+      if (type == OutputType::kFloat32) {
+        if (inside && channel < channels) *reinterpret_cast<float2 *>(target + channel * 4) = make_float2(a, b);
+      } else {
+        words[i] = ptx::cvt_x2<Element>(a, b);
+      }
+    }
+    if (type == OutputType::kFloat32) continue;
+    transpose_quad(words);
+    const int channel = (4 * group + lane) * 8;
+    if (inside && channel < channels)
+      *reinterpret_cast<uint4 *>(target + channel * 2) = make_uint4(words[0], words[1], words[2], words[3]);
   }
 }
 

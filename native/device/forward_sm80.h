@@ -22,6 +22,8 @@
 // docs/kernels.md lists the policies of the other operators.
 #pragma once
 
+#include <type_traits>
+
 #include "device/epilogue.h"
 #include "device/problem.h"
 #include "device/rows.h"
@@ -39,20 +41,31 @@ struct ForwardArguments {
   TensorView value;
   TensorView output;
   OutputType output_type;
-  int32_t query_blocks;  // of the longest sequence
+  int32_t head_dim;  // of the tensors; the dims of the shape may be larger
+  int32_t value_dim;
+  TileOrder order;
   typename Policy::Arguments policy;
 };
 
 template <class Shape>
 struct ForwardSharedMemory {
+  using QueryTile = SharedTile<Shape::kRows, kPaddedChannels<Shape::kHeadDim>>;
+  using KeyTile = SharedTile<Shape::kKeyBlock, kPaddedChannels<Shape::kHeadDim>>;
+  using ValueTile = SharedTile<Shape::kKeyBlock, kPaddedChannels<Shape::kValueDim>>;
   struct Stage {
-    uint8_t key[Shape::kViews][SharedTile<Shape::kKeyBlock, Shape::kHeadDim>::kBytes];
-    uint8_t value[SharedTile<Shape::kKeyBlock, Shape::kValueDim>::kBytes];
+    uint8_t key[Shape::kViews][KeyTile::kBytes];
+    uint8_t value[ValueTile::kBytes];
   };
-  union {
+  using Queries = uint8_t[Shape::kViews][QueryTile::kBytes];
+  struct Beside {
     Stage stages[Shape::kStages];
-    uint8_t query[Shape::kViews][SharedTile<Shape::kRows, Shape::kHeadDim>::kBytes];  // only before the first key block
+    Queries query;
   };
+  union Above {
+    Stage stages[Shape::kStages];
+    Queries query;  // only before the first key block
+  };
+  std::conditional_t<Shape::kQueriesStay, Beside, Above> tiles;
   float key_scalars[Shape::kStages][Shape::kKeyScalars == 0 ? 1 : Shape::kKeyScalars][Shape::kKeyBlock];
   float row_scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars][Shape::kRows];
 };
@@ -61,8 +74,9 @@ struct ForwardSharedMemory {
 template <class Policy>
 struct KeyWalk {
   using Shape = typename Policy::Shape;
-  using KeyTile = SharedTile<Shape::kKeyBlock, Shape::kHeadDim>;
-  using ValueTile = SharedTile<Shape::kKeyBlock, Shape::kValueDim>;
+  using SharedMemory = ForwardSharedMemory<Shape>;
+  using KeyTile = typename SharedMemory::KeyTile;
+  using ValueTile = typename SharedMemory::ValueTile;
   static_assert(Shape::kThreads >= Shape::kKeyScalars * Shape::kKeyBlock,
                 "one pass copies all scalars, one float a thread");
 
@@ -81,6 +95,7 @@ struct KeyWalk {
           static_cast<const uint16_t *>(a.key[view].row(sequence.batch, key_head, row, 2)), a.key[view].row_stride);
     value = ValueTile::template thread_source<Shape::kThreads>(
         static_cast<const uint16_t *>(a.value.row(sequence.batch, key_head, row, 2)), a.value.row_stride);
+    if constexpr (Shape::kKeyScalars == 0) return;
     const int index = min(static_cast<int>(threadIdx.x) / Shape::kKeyBlock, Shape::kKeyScalars - 1);
     scalar = Policy::key_scalars(a.policy, a.problem, index, sequence.batch, key_head) + row +
              static_cast<int>(threadIdx.x) % Shape::kKeyBlock;
@@ -90,17 +105,21 @@ struct KeyWalk {
   __device__ void load_next(ForwardSharedMemory<Shape> &shared, int stage, const ForwardArguments<Policy> &a) {
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
-      KeyTile::template load<Shape::kThreads>(ptx::shared_address(shared.stages[stage].key[view]), key[view],
-                                              a.key[view].row_stride, remaining);
+      KeyTile::template load<Shape::kThreads>(ptx::shared_address(shared.tiles.stages[stage].key[view]), key[view],
+                                              a.key[view].row_stride,
+                                              KeyTile::template inside<Shape::kThreads>(a.head_dim) ? remaining : 0);
       key[view] += Shape::kKeyBlock * a.key[view].row_stride;
     }
-    ValueTile::template load<Shape::kThreads>(ptx::shared_address(shared.stages[stage].value), value,
-                                              a.value.row_stride, remaining);
+    ValueTile::template load<Shape::kThreads>(ptx::shared_address(shared.tiles.stages[stage].value), value,
+                                              a.value.row_stride,
+                                              ValueTile::template inside<Shape::kThreads>(a.value_dim) ? remaining : 0);
     value += Shape::kKeyBlock * a.value.row_stride;
-    if (static_cast<int>(threadIdx.x) < Shape::kKeyScalars * Shape::kKeyBlock)
-      ptx::cp_async_4(ptx::shared_address(&shared.key_scalars[stage][0][0] + threadIdx.x), scalar,
-                      static_cast<int>(threadIdx.x) % Shape::kKeyBlock < remaining ? 4 : 0);
-    scalar += Shape::kKeyBlock;
+    if constexpr (Shape::kKeyScalars > 0) {
+      if (static_cast<int>(threadIdx.x) < Shape::kKeyScalars * Shape::kKeyBlock)
+        ptx::cp_async_4(ptx::shared_address(&shared.key_scalars[stage][0][0] + threadIdx.x), scalar,
+                        static_cast<int>(threadIdx.x) % Shape::kKeyBlock < remaining ? 4 : 0);
+      scalar += Shape::kKeyBlock;
+    }
     remaining -= Shape::kKeyBlock;
   }
 };
@@ -118,7 +137,7 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   extern __shared__ __align__(128) uint8_t raw[];
   SharedMemory &shared = *reinterpret_cast<SharedMemory *>(raw);
 
-  const PlaceOfBlock block_place{a.problem, a.query_blocks};
+  const PlaceOfBlock block_place{a.problem, a.order};
   const BlockPlace place = block_place.get();
   const Sequence sequence = Sequence::at(a.problem, place.sequence);
   const int block_row = place.query_block * Shape::kRows;
@@ -128,20 +147,24 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   const int warp_row = block_row + static_cast<int>(threadIdx.x) / 32 * kWarpRows;
   const ThreadRows thread_rows{warp_row + lane / 4};
 
-  RowFragments<Shape::kRowTiles, Shape::kHeadDim> queries[Shape::kViews];
+  using QueryTile = typename SharedMemory::QueryTile;
+  std::conditional_t<Shape::kQueriesStay, RowsInShared<Shape::kRowTiles, Shape::kRows, Shape::kHeadDim>,
+                     RowsInRegisters<Shape::kRowTiles, Shape::kRows, Shape::kHeadDim>>
+      queries[Shape::kViews];
 #pragma unroll
   for (int view = 0; view < Shape::kViews; ++view) {
     const TensorView &query = a.query[view];
-    SharedTile<Shape::kRows, Shape::kHeadDim>::template load<Shape::kThreads>(
-        ptx::shared_address(shared.query[view]),
-        SharedTile<Shape::kRows, Shape::kHeadDim>::template thread_source<Shape::kThreads>(
+    QueryTile::template load<Shape::kThreads>(
+        ptx::shared_address(shared.tiles.query[view]),
+        QueryTile::template thread_source<Shape::kThreads>(
             static_cast<const uint16_t *>(
                 query.row(sequence.batch, place.head, sequence.query_start + static_cast<int64_t>(block_row), 2)),
             query.row_stride),
-        query.row_stride, sequence.queries - block_row);
+        query.row_stride, QueryTile::template inside<Shape::kThreads>(a.head_dim) ? sequence.queries - block_row : 0);
   }
   ptx::cp_async_commit_group();
-  for (int row = static_cast<int>(threadIdx.x); row < Shape::kRows; row += Shape::kThreads) {
+  for (int row = static_cast<int>(threadIdx.x); row < Shape::kRows && Policy::uses_row_scalars(a.policy);
+       row += Shape::kThreads) {
     float scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars];
     Policy::begin_row(a.policy, a.problem, sequence, place.head, block_row + row, scalars);
 #pragma unroll
@@ -151,9 +174,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   __syncthreads();
 #pragma unroll
   for (int view = 0; view < Shape::kViews; ++view)
-    load_rows<Shape::kRowTiles, Shape::kRows, Shape::kHeadDim>(queries[view], ptx::shared_address(shared.query[view]),
-                                                               warp_row - block_row);
-  __syncthreads();  // the stages reuse the queries' memory
+    queries[view].load(ptx::shared_address(shared.tiles.query[view]), warp_row - block_row);
+  if constexpr (!Shape::kQueriesStay) __syncthreads();  // the stages reuse the queries' memory
 
   // Ranges of keys are non-decreasing from row to row, so the first and last row bound those between.
   const int block_last = min(block_row + Shape::kRows, sequence.queries) - 1;
@@ -188,13 +210,13 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
 #pragma unroll
       for (int view = 0; view < Shape::kViews; ++view)
         score_product<Element, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kHeadDim>(
-            scores[view], queries[view], ptx::shared_address(shared.stages[stage].key[view]), chunk);
+            scores[view], queries[view], ptx::shared_address(shared.tiles.stages[stage].key[view]), chunk);
       const ChunkMask mask{a.problem, sequence, thread_rows.first, key + 2 * (lane & 3),
                            key < warp_bottom.first || key + Shape::kKeyChunk > warp_top.end};
       const float *key_scalars = &shared.key_scalars[stage][0][chunk + 2 * (lane & 3)];
       if (!Policy::weigh(state, scores, row_scalars, thread_rows, key_scalars, mask, a.policy, block_place)) continue;
       Policy::rescale(state, output);
-      const uint32_t values = ptx::shared_address(shared.stages[stage].value);
+      const uint32_t values = ptx::shared_address(shared.tiles.stages[stage].value);
       if (mask.active)
         value_product<Element, true, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(
             output, scores[0], values, chunk);
@@ -213,9 +235,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
     for (int half = 0; half < 2; ++half) {
       const int row = thread_rows.row(m, half);
       store_row<Element, Shape::kValueDim>(
-          output[m], half,
-          Policy::finish(state, row_scalars, a.policy, end_place, end_sequence, row, m, half, a.problem.query_heads),
-          a.problem.epilogue, a.output, a.output_type, end_sequence.batch, end_place.head,
+          output[m], half, Policy::finish(state, row_scalars, a.policy, end_place, end_sequence, row, m, half),
+          a.problem.epilogue, a.output, a.output_type, a.value_dim, end_sequence.batch, end_place.head,
           end_sequence.query_start + row, row < end_sequence.queries);
     }
   }

@@ -33,7 +33,8 @@ struct ForwardSm90Arguments {
   ProblemView problem;
   TensorView output;
   OutputType output_type;
-  int32_t query_blocks;  // of the longest sequence
+  int32_t value_dim;  // of the tensors; Shape::kValueDim may be larger
+  TileOrder order;
   int32_t tiles;
   int32_t *next_tile;  // device counter, 0 at the start of the launch
   typename Policy::Arguments policy;
@@ -42,22 +43,28 @@ struct ForwardSm90Arguments {
 // Arrivals that complete a phase, and who waits.
 template <class Shape>
 struct ForwardSm90Barriers {
-  uint64_t tile_full[2];                 // producer thread; everyone else waits for the number of the next tile
-  uint64_t tile_empty[2];                // every consumer warp and the scalar warp; the producer waits
-  uint64_t query_full, query_empty;      // copy engine; one thread a consumer
-  uint64_t key_full[Shape::kStages];     // copy engine and, where keys have scalars, every lane of the scalar warp
-  uint64_t key_empty[Shape::kStages];    // one thread a consumer; producer and scalar warp wait
-  uint64_t value_full[Shape::kStages];   // copy engine
-  uint64_t value_empty[Shape::kStages];  // one thread a consumer
+  uint64_t tile_full[2];                      // producer thread; everyone else waits for the number of the next tile
+  uint64_t tile_empty[2];                     // every consumer warp and the scalar warp; the producer waits
+  uint64_t query_full[Shape::kQueryStages];   // copy engine
+  uint64_t query_empty[Shape::kQueryStages];  // one thread a consumer
+  uint64_t key_full[Shape::kStages];          // copy engine and, where keys have scalars, every lane of the scalar warp
+  uint64_t key_empty[Shape::kStages];         // one thread a consumer; producer and scalar warp wait
+  uint64_t value_full[Shape::kStages];        // copy engine
+  uint64_t value_empty[Shape::kStages];       // one thread a consumer
 };
 
 template <class Shape>
 struct ForwardSm90SharedMemory {
-  // Tiles are panels of 64 channels, one after another: [panel][row][64], rows swizzled as in SharedTile.
-  alignas(1024) uint8_t query[Shape::kViews][Shape::kRows * Shape::kHeadDim * 2];
+  // Tiles are panels of 64 channels, one after another: [panel][row][64], rows swizzled as in SharedTile. The last
+  // panel may be wider than the tensor: what is missing arrives as zeros, and no product reads beyond the dims of the
+  // shape.
+  static constexpr int kHeadPanels = (Shape::kHeadDim + 63) / 64, kValuePanels = (Shape::kValueDim + 63) / 64;
+  struct Query {
+    alignas(1024) uint8_t view[Shape::kViews][Shape::kRows * kHeadPanels * 128];
+  } queries[Shape::kQueryStages];
   struct Stage {
-    alignas(1024) uint8_t key[Shape::kViews][Shape::kKeyBlock * Shape::kHeadDim * 2];
-    alignas(1024) uint8_t value[Shape::kKeyBlock * Shape::kValueDim * 2];
+    alignas(1024) uint8_t key[Shape::kViews][Shape::kKeyBlock * kHeadPanels * 128];
+    alignas(1024) uint8_t value[Shape::kKeyBlock * kValuePanels * 128];
   } stages[Shape::kStages];
   float key_scalars[Shape::kStages][Shape::kKeyScalars == 0 ? 1 : Shape::kKeyScalars][Shape::kKeyBlock];
   float row_scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars][Shape::kRows];
@@ -86,8 +93,8 @@ struct TileWork {
   int block_row;
   int first_block, end_block;  // key blocks that some row of the tile sees
 
-  __device__ TileWork(const ProblemView &problem, int query_blocks, int tile)
-      : place(BlockPlace::of(problem, query_blocks, tile)), sequence(Sequence::at(problem, place.sequence)) {
+  __device__ TileWork(const ProblemView &problem, const TileOrder &order, int tile)
+      : place(BlockPlace::of(problem, order, tile)), sequence(Sequence::at(problem, place.sequence)) {
     block_row = place.query_block * Shape::kRows;
     first_block = end_block = 0;
     if (block_row >= sequence.queries) return;
@@ -106,6 +113,7 @@ struct ForwardSm90 {
   using Shared = ForwardSm90SharedMemory<Shape>;
   using Work = TileWork<Shape>;
   using Ring = RingCursor<Shape::kStages>;
+  using QueryRing = RingCursor<Shape::kQueryStages>;
   static constexpr int kN = Shape::kKeyBlock, kD = Shape::kHeadDim, kV = Shape::kValueDim, kViews = Shape::kViews;
   static constexpr bool kHasScalars = Shape::kKeyScalars > 0;
   static constexpr int kConsumersBarrier = 1;  // named barrier of all consumers
@@ -123,8 +131,10 @@ struct ForwardSm90 {
       ptx::mbarrier_init(address(&b.tile_full[slot]), 1);
       ptx::mbarrier_init(address(&b.tile_empty[slot]), 4 * Shape::kConsumers + kHasScalars);
     }
-    ptx::mbarrier_init(address(&b.query_full), 1);
-    ptx::mbarrier_init(address(&b.query_empty), Shape::kConsumers);
+    for (int stage = 0; stage < Shape::kQueryStages; ++stage) {
+      ptx::mbarrier_init(address(&b.query_full[stage]), 1);
+      ptx::mbarrier_init(address(&b.query_empty[stage]), Shape::kConsumers);
+    }
     for (int stage = 0; stage < Shape::kStages; ++stage) {
       ptx::mbarrier_init(address(&b.key_full[stage]), 1 + 32 * kHasScalars);
       ptx::mbarrier_init(address(&b.value_full[stage]), 1);
@@ -134,11 +144,11 @@ struct ForwardSm90 {
     ptx::fence_mbarrier_init();
   }
 
-  template <int kRows, int kChannels>
+  template <int kRows, int kPanels>
   __device__ static void load_tile(void *target, const CUtensorMap &map, int row, int head, int batch,
                                    uint64_t *barrier) {
 #pragma unroll
-    for (int panel = 0; panel < kChannels / 64; ++panel)
+    for (int panel = 0; panel < kPanels; ++panel)
       ptx::cp_async_bulk_tensor_4d(address(target) + panel * kRows * 128, &map, panel * 64, row, head, batch,
                                    address(barrier));
   }
@@ -148,22 +158,24 @@ struct ForwardSm90 {
     ForwardSm90Barriers<Shape> &b = shared.barriers;
     Ring ring;
     RingCursor<2> slot;
-    uint32_t query_phase = 0;
+    QueryRing query;
     for (int tile = static_cast<int>(blockIdx.x);;) {
       ptx::mbarrier_wait(address(&b.tile_empty[slot.stage]), slot.phase ^ 1);
       shared.tile[slot.stage] = tile;
       ptx::mbarrier_arrive(address(&b.tile_full[slot.stage]));
       slot.advance();
       if (tile >= a.tiles) return;
-      const Work work(a.problem, a.query_blocks, tile);
+      const Work work(a.problem, a.order, tile);
       const int head = work.place.head, key_head = head / a.problem.group, batch = work.sequence.batch;
       if (work.has_keys()) {
-        ptx::mbarrier_wait(address(&b.query_empty), query_phase ^ 1);
-        query_phase ^= 1;
-        ptx::mbarrier_arrive_expect_tx(address(&b.query_full), sizeof shared.query);
+        uint64_t *query_full = &b.query_full[query.stage];
+        ptx::mbarrier_wait(address(&b.query_empty[query.stage]), query.phase ^ 1);
+        ptx::mbarrier_arrive_expect_tx(address(query_full), sizeof(typename Shared::Query));
         for (int view = 0; view < kViews; ++view)
-          load_tile<Shape::kRows, kD>(shared.query[view], a.query[view], work.sequence.query_start + work.block_row,
-                                      head, batch, &b.query_full);
+          load_tile<Shape::kRows, Shared::kHeadPanels>(shared.queries[query.stage].view[view], a.query[view],
+                                                       work.sequence.query_start + work.block_row, head, batch,
+                                                       query_full);
+        query.advance();
       }
       for (int block = work.end_block - 1; block >= work.first_block; --block) {
         typename Shared::Stage &stage = shared.stages[ring.stage];
@@ -172,10 +184,10 @@ struct ForwardSm90 {
         ptx::mbarrier_wait(address(&b.key_empty[ring.stage]), ring.phase ^ 1);
         ptx::mbarrier_arrive_expect_tx(address(key_full), sizeof stage.key);
         for (int view = 0; view < kViews; ++view)
-          load_tile<kN, kD>(stage.key[view], a.key[view], row, key_head, batch, key_full);
+          load_tile<kN, Shared::kHeadPanels>(stage.key[view], a.key[view], row, key_head, batch, key_full);
         ptx::mbarrier_wait(address(&b.value_empty[ring.stage]), ring.phase ^ 1);
         ptx::mbarrier_arrive_expect_tx(address(value_full), sizeof stage.value);
-        load_tile<kN, kV>(stage.value, a.value, row, key_head, batch, value_full);
+        load_tile<kN, Shared::kValuePanels>(stage.value, a.value, row, key_head, batch, value_full);
         ring.advance();
       }
       tile = static_cast<int>(gridDim.x) + atomicAdd(a.next_tile, 1);
@@ -190,7 +202,7 @@ struct ForwardSm90 {
     for (;;) {
       const int tile = next_tile(shared, slot);
       if (tile >= a.tiles) return;
-      const Work work(a.problem, a.query_blocks, tile);
+      const Work work(a.problem, a.order, tile);
       for (int block = work.end_block - 1; block >= work.first_block; --block) {
         ptx::mbarrier_wait(address(&b.key_empty[ring.stage]), ring.phase ^ 1);
         const int valid = work.sequence.keys - block * kN;
@@ -226,17 +238,25 @@ struct ForwardSm90 {
     const int index;   // of the consumer
     const int thread;  // of the warpgroup
     Ring keys, values;
-    uint32_t query_phase = 0;
+    QueryRing queries;
 
     Accumulators<1, kN> scores[kViews];
     Accumulators<1, kV> output;
     uint32_t weights[kN / 16][4];
 
+    struct Rows {
+      const Work &work;
+      ThreadRows thread_rows;
+      RowScalars<Shape::kRows> scalars;
+      int common_first, common_end;  // keys that all rows of the tile see
+    };
+
     __device__ void start_scores() {
       ptx::wgmma_fence();
 #pragma unroll
       for (int view = 0; view < kViews; ++view) {
-        const uint64_t query = ptx::matrix_descriptor(address(shared.query[view]) + index * 64 * 128, 0);
+        const uint64_t query =
+            ptx::matrix_descriptor(address(shared.queries[queries.stage].view[view]) + index * 64 * 128, 0);
         const uint64_t key = ptx::matrix_descriptor(address(shared.stages[keys.stage].key[view]), 0);
         auto &d = reinterpret_cast<float(&)[kN / 2]>(scores[view]);
 #pragma unroll
@@ -263,7 +283,7 @@ struct ForwardSm90 {
       const uint4 *value = reinterpret_cast<const uint4 *>(shared.stages[values.stage].value);
       uint32_t bad = 0;
 #pragma unroll 4
-      for (int i = thread; i < kN * kV / 8; i += 128) {
+      for (int i = thread; i < kN * Shared::kValuePanels * 8; i += 128) {
         const uint4 chunk = value[i];
         bad |= non_finite<Element>(chunk.x) | non_finite<Element>(chunk.y) | non_finite<Element>(chunk.z) |
                non_finite<Element>(chunk.w);
@@ -289,7 +309,8 @@ struct ForwardSm90 {
       }
     }
 
-    // Rounds the weights for the product. A warp without a weight has left its scores as they were: it multiplies zeros.
+    // Rounds the weights for the product. A warp without a weight has left its scores as they were: it multiplies
+    // zeros.
     __device__ void convert(bool has_weights) {
 #pragma unroll
       for (int k = 0; k < kN / 16; ++k)
@@ -302,6 +323,12 @@ struct ForwardSm90 {
 
     __device__ void release(uint64_t &barrier) const {
       if (thread == 0) ptx::mbarrier_arrive(address(&barrier));
+    }
+
+    // The scores of a block are there: its keys are not needed any more, and after the last block the queries neither.
+    __device__ void release_operands(const Rows &rows, int block) const {
+      release(shared.barriers.key_empty[keys.stage]);
+      if (block == rows.work.first_block) release(shared.barriers.query_empty[queries.stage]);
     }
 
     // Waits for the values of the block. Where a non-finite one must be contained, adds what the weights make of it
@@ -317,18 +344,11 @@ struct ForwardSm90 {
         for (int i = 0; i < 4; ++i) weights[k][i] = 0;
       ptx::bar_sync(kConsumersBarrier, 128 * Shape::kConsumers);
       uint32_t *value = reinterpret_cast<uint32_t *>(shared.stages[values.stage].value);
-      for (int i = index * 128 + thread; i < kN * kV / 2; i += 128 * Shape::kConsumers)
+      for (int i = index * 128 + thread; i < kN * Shared::kValuePanels * 32; i += 128 * Shape::kConsumers)
         value[i] &= ~non_finite<Element>(value[i]);
       ptx::fence_proxy_async();
       ptx::bar_sync(kConsumersBarrier, 128 * Shape::kConsumers);
     }
-
-    struct Rows {
-      const Work &work;
-      ThreadRows thread_rows;
-      RowScalars<Shape::kRows> scalars;
-      int common_first, common_end;  // keys that all rows of the tile see
-    };
 
     __device__ bool is_masked(const Rows &rows, int block) const {
       return block * kN < rows.common_first || block * kN + kN > rows.common_end;
@@ -349,7 +369,7 @@ struct ForwardSm90 {
         ptx::mbarrier_wait(address(&b.key_full[keys.stage]), keys.phase);
         start_scores();
         ptx::wgmma_wait_group<0>();
-        if (block == rows.work.first_block) release(b.query_empty);
+        if (block == rows.work.first_block) release(b.query_empty[queries.stage]);
         const bool mine = weigh(state, rows, block);
         const bool any = ptx::bar_red_or(kConsumerBarrier + index, 128, mine);
         release(b.key_empty[keys.stage]);
@@ -376,8 +396,9 @@ struct ForwardSm90 {
       ptx::mbarrier_wait(address(&b.key_full[keys.stage]), keys.phase);
       start_scores();
       ptx::wgmma_wait_group<0>();
+      if constexpr (!kHasScalars) release_operands(rows, block);
       weigh(state, rows, block);
-      release(b.key_empty[keys.stage]);
+      if constexpr (kHasScalars) release_operands(rows, block);
       keys.advance();
       convert(true);
       for (--block; block >= rows.work.first_block; --block) {
@@ -386,9 +407,9 @@ struct ForwardSm90 {
         start_scores();
         start_values();
         ptx::wgmma_wait_group<1>();
-        if constexpr (!kHasScalars) release(b.key_empty[keys.stage]);
+        if constexpr (!kHasScalars) release_operands(rows, block);
         weigh(state, rows, block);
-        if constexpr (kHasScalars) release(b.key_empty[keys.stage]);
+        if constexpr (kHasScalars) release_operands(rows, block);
         keys.advance();
         ptx::wgmma_wait_group<0>();
         release(b.value_empty[values.stage]);
@@ -396,7 +417,6 @@ struct ForwardSm90 {
         convert(true);
         Policy::rescale(state, output);
       }
-      release(b.query_empty);
       prepare_values(is_masked(rows, rows.work.first_block));
       start_values();
       ptx::wgmma_wait_group<0>();
@@ -408,10 +428,10 @@ struct ForwardSm90 {
       const Sequence &sequence = work.sequence;
       const ThreadRows thread_rows{work.block_row + index * 64 + thread / 32 * 16 + lane_index() / 4};
       const RowScalars<Shape::kRows> row_scalars{&shared.row_scalars[0][thread_rows.first - work.block_row]};
-      if constexpr (Shape::kRowScalars > 0) {
+      if (Shape::kRowScalars > 0 && Policy::uses_row_scalars(a.policy)) {
         ptx::bar_sync(kConsumerBarrier + index, 128);  // the rows of the tile before are done
         if (thread < 64) {
-          float scalars[Shape::kRowScalars];
+          float scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars];
           Policy::begin_row(a.policy, a.problem, sequence, work.place.head, work.block_row + index * 64 + thread,
                             scalars);
 #pragma unroll
@@ -428,20 +448,19 @@ struct ForwardSm90 {
         const int last = min(work.block_row + Shape::kRows, sequence.queries) - 1;
         const Rows rows{work, thread_rows, row_scalars, sequence.visible(a.problem, last).first,
                         sequence.visible(a.problem, work.block_row).end};
-        ptx::mbarrier_wait(address(&shared.barriers.query_full), query_phase);
-        query_phase ^= 1;
+        ptx::mbarrier_wait(address(&shared.barriers.query_full[queries.stage]), queries.phase);
         if constexpr (Policy::kSkipsEmpty)
           attend_skipping(state, rows);
         else
           attend_overlapped(state, rows);
+        queries.advance();
       }
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = thread_rows.row(0, half);
-        const float factor =
-            Policy::finish(state, row_scalars, a.policy, work.place, sequence, row, 0, half, a.problem.query_heads);
-        store_row<Element, kV>(output[0], half, factor, a.problem.epilogue, a.output, a.output_type, sequence.batch,
-                               work.place.head, sequence.query_start + row, row < sequence.queries);
+        const float factor = Policy::finish(state, row_scalars, a.policy, work.place, sequence, row, 0, half);
+        store_row<Element, kV>(output[0], half, factor, a.problem.epilogue, a.output, a.output_type, a.value_dim,
+                               sequence.batch, work.place.head, sequence.query_start + row, row < sequence.queries);
       }
     }
   };
@@ -471,7 +490,7 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, 1)
     for (;;) {
       const int tile = Kernel::next_tile(shared, slot);
       if (tile >= a.tiles) break;
-      consumer.compute(typename Kernel::Work(a.problem, a.query_blocks, tile));
+      consumer.compute(typename Kernel::Work(a.problem, a.order, tile));
     }
   }
 }

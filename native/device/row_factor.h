@@ -1,5 +1,5 @@
-// The factor by which the scores of a query row are multiplied, and its derivatives. One expression for forward, backward
-// and decode: only so do they agree.
+// The factor by which the scores of a query row are multiplied, and its derivatives. One expression for forward,
+// backward and decode: only so do they agree.
 //
 //   ssmax      n = first ln(max(visible keys, 1))
 //   asentmax   n = 1 + first ln(position + 2)^second,   position = max(row + offset, 0)

@@ -50,24 +50,47 @@ struct Sequence {
   }
 };
 
-// What this thread block computes: a block of query rows of one head of one sequence. Blocks with most keys (the last
-// rows, under a causal mask) start first, so that short ones fill the end of the launch.
+// The order of tiles (a tile is a block of query rows of one head of one sequence). Heads are taken in groups whose
+// keys and values stay in the level-2 cache together; within a group, tiles with most keys (the last rows, under a
+// causal mask) come first, so that short ones fill the end.
+struct TileOrder {
+  int32_t query_blocks;  // of the longest sequence
+  int32_t head_group;
+};
+
+// Bytes of keys and values that a group of heads may have: about a quarter of the level-2 cache of a large GPU.
+constexpr int64_t kHeadGroupBytes = int64_t{16} << 20;
+
+// `row_bytes` is what a key row of one head occupies in all tensors together.
+inline TileOrder tile_order(const ProblemView &problem, int rows_per_tile, int row_bytes) {
+  const int64_t head_bytes = static_cast<int64_t>(problem.keys) * row_bytes;
+  const int64_t heads = static_cast<int64_t>(problem.query_heads) * problem.batch;
+  const int64_t fitting = head_bytes > kHeadGroupBytes ? 1 : kHeadGroupBytes / head_bytes;
+  const int64_t group = fitting * problem.group;
+  return {(problem.queries + rows_per_tile - 1) / rows_per_tile, static_cast<int32_t>(group < heads ? group : heads)};
+}
+
+// What a tile computes.
 struct BlockPlace {
   int query_block;
   int head;
   int sequence;
 
-  __device__ static BlockPlace of(const ProblemView &problem, int query_blocks, int tile) {
-    return {query_blocks - 1 - tile % query_blocks, tile / query_blocks % problem.query_heads,
-            tile / query_blocks / problem.query_heads};
+  __device__ static BlockPlace of(const ProblemView &problem, const TileOrder &order, int tile) {
+    const int heads = problem.query_heads * problem.batch;
+    const int first = tile / (order.query_blocks * order.head_group) * order.head_group;
+    const int width = min(order.head_group, heads - first);
+    const int in_group = tile - first * order.query_blocks;
+    const int head = first + in_group % width;
+    return {order.query_blocks - 1 - in_group / width, head % problem.query_heads, head / problem.query_heads};
   }
 };
 
 // The place of a thread block that computes one tile, read again at every use: cheap, and no register over a long loop.
 struct PlaceOfBlock {
   const ProblemView &problem;
-  int query_blocks;
-  __device__ BlockPlace get() const { return BlockPlace::of(problem, query_blocks, ptx::ctaid_x()); }
+  const TileOrder &order;
+  __device__ BlockPlace get() const { return BlockPlace::of(problem, order, ptx::ctaid_x()); }
 };
 
 // A place kept in registers, where a thread block computes many tiles.

@@ -33,6 +33,12 @@ struct SharedTile {
     return source + static_cast<int>(threadIdx.x) / kChunks * row_stride + static_cast<int>(threadIdx.x) % kChunks * 8;
   }
 
+  // Whether this thread's chunk lies inside a tensor of so many channels.
+  template <int kThreads>
+  __device__ static bool inside(int channels) {
+    return static_cast<int>(threadIdx.x) % kChunks * 8 < channels;
+  }
+
   // Starts copying this thread's part of kRows rows; rows from `valid` on become zero.
   template <int kThreads>
   __device__ static void load(uint32_t tile, const uint16_t *thread_source, int64_t row_stride, int valid) {

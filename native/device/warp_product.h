@@ -21,28 +21,61 @@ using RowFragments = uint32_t[kRowTiles][kChannels / 16][4];
 template <int kRowTiles, int kColumns>
 using Accumulators = float[kRowTiles][kColumns / 8][4];
 
-// Reads the rows [first_row, first_row + 16 kRowTiles) of a tile into registers.
+// Tiles hold whole panels of 64 channels; the products stop at the dims of the shape.
+template <int kChannels>
+inline constexpr int kPaddedChannels = (kChannels + 63) / 64 * 64;
+
+// Query rows in registers for the whole key loop.
 template <int kRowTiles, int kRows, int kChannels>
-__device__ inline void load_rows(RowFragments<kRowTiles, kChannels> &rows, uint32_t tile, int first_row) {
-  const int lane = lane_index();
-  using Tile = SharedTile<kRows, kChannels>;
+struct RowsInRegisters {
+  RowFragments<kRowTiles, kChannels> fragments;
+
+  // Reads the rows [first_row, first_row + 16 kRowTiles) of a tile.
+  __device__ void load(uint32_t tile, int first_row) {
+    const int lane = lane_index();
+    using Tile = SharedTile<kRows, kPaddedChannels<kChannels>>;
 #pragma unroll
-  for (int m = 0; m < kRowTiles; ++m) {
-    const uint32_t row = tile + Tile::offset(first_row + m * 16 + (lane & 15), lane >> 4);
+    for (int m = 0; m < kRowTiles; ++m) {
+      const uint32_t row = tile + Tile::offset(first_row + m * 16 + (lane & 15), lane >> 4);
 #pragma unroll
-    for (int k = 0; k < kChannels / 16; ++k) ptx::ldmatrix_x4(rows[m][k], Tile::step(row, k));
+      for (int k = 0; k < kChannels / 16; ++k) ptx::ldmatrix_x4(fragments[m][k], Tile::step(row, k));
+    }
   }
-}
+  __device__ void read(uint32_t (&a)[kRowTiles][4], int k) const {
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[m][i] = fragments[m][k][i];
+  }
+};
+
+// Query rows that stay in shared memory, where registers are scarcer than its bandwidth.
+template <int kRowTiles, int kRows, int kChannels>
+struct RowsInShared {
+  using Tile = SharedTile<kRows, kPaddedChannels<kChannels>>;
+  uint32_t first;
+
+  __device__ void load(uint32_t tile, int first_row) {
+    const int lane = lane_index();
+    first = tile + Tile::offset(first_row + (lane & 15), lane >> 4);
+  }
+  __device__ void read(uint32_t (&a)[kRowTiles][4], int k) const {
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+      ptx::ldmatrix_x4(a[m], Tile::step(first + m * 16 * kPaddedChannels<kChannels> * 2, k));
+  }
+};
 
 // scores = rows . keys^T for the keys [first_key, first_key + kKeys) of a tile.
-template <typename Element, int kRowTiles, int kKeys, int kTileRows, int kChannels>
-__device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores,
-                                     const RowFragments<kRowTiles, kChannels> &rows, uint32_t tile, int first_key) {
+template <typename Element, int kRowTiles, int kKeys, int kTileRows, int kChannels, class Rows>
+__device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores, const Rows &rows, uint32_t tile,
+                                     int first_key) {
   static_assert(kKeys % 16 == 0, "keys are read in pairs of eight");
-  using Tile = SharedTile<kTileRows, kChannels>;
+  constexpr int kPitch = kPaddedChannels<kChannels>;
+  using Tile = SharedTile<kTileRows, kPitch>;
   const int lane = lane_index();
   const uint32_t key_rows = tile + Tile::offset((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1) +
-                            static_cast<uint32_t>(first_key * kChannels * 2);
+                            static_cast<uint32_t>(first_key * kPitch * 2);
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
@@ -51,14 +84,16 @@ __device__ inline void score_product(Accumulators<kRowTiles, kKeys> &scores,
       for (int e = 0; e < 4; ++e) scores[m][n][e] = 0.0f;
 #pragma unroll
   for (int k = 0; k < kChannels / 16; ++k) {
+    uint32_t a[kRowTiles][4];
+    rows.read(a, k);
 #pragma unroll
     for (int n = 0; n < kKeys / 16; ++n) {
       uint32_t keys[4];  // keys 0-7 channels 0-7, 8-15; keys 8-15 channels 0-7, 8-15
-      ptx::ldmatrix_x4(keys, Tile::step(key_rows + n * 16 * kChannels * 2, k));
+      ptx::ldmatrix_x4(keys, Tile::step(key_rows + n * 16 * kPitch * 2, k));
 #pragma unroll
       for (int m = 0; m < kRowTiles; ++m) {
-        ptx::mma_m16n8k16<Element>(scores[m][2 * n], rows[m][k], keys[0], keys[1]);
-        ptx::mma_m16n8k16<Element>(scores[m][2 * n + 1], rows[m][k], keys[2], keys[3]);
+        ptx::mma_m16n8k16<Element>(scores[m][2 * n], a[m], keys[0], keys[1]);
+        ptx::mma_m16n8k16<Element>(scores[m][2 * n + 1], a[m], keys[2], keys[3]);
       }
     }
   }
@@ -101,10 +136,10 @@ __device__ inline void contained_product(Accumulators<kRowTiles, kChannels> &out
 template <typename Element, bool kContained, int kRowTiles, int kKeys, int kTileRows, int kChannels>
 __device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output,
                                      const Accumulators<kRowTiles, kKeys> &weights, uint32_t tile, int first_key) {
-  using Tile = SharedTile<kTileRows, kChannels>;
+  constexpr int kPitch = kPaddedChannels<kChannels>;
+  using Tile = SharedTile<kTileRows, kPitch>;
   const int lane = lane_index();
-  const uint32_t key_rows =
-      tile + Tile::offset(lane & 15, lane >> 4) + static_cast<uint32_t>(first_key * kChannels * 2);
+  const uint32_t key_rows = tile + Tile::offset(lane & 15, lane >> 4) + static_cast<uint32_t>(first_key * kPitch * 2);
 #pragma unroll
   for (int k = 0; k < kKeys / 16; ++k) {
     uint32_t a[kRowTiles][4];  // the accumulator layout of a score tile is the A layout of the next product
@@ -117,7 +152,7 @@ __device__ inline void value_product(Accumulators<kRowTiles, kChannels> &output,
 #pragma unroll
     for (int n = 0; n < kChannels / 16; ++n) {
       uint32_t values[4];  // channels 0-7 of keys 0-7, 8-15; channels 8-15 of keys 0-7, 8-15
-      ptx::ldmatrix_x4_trans(values, Tile::step(key_rows + k * 16 * kChannels * 2, n));
+      ptx::ldmatrix_x4_trans(values, Tile::step(key_rows + k * 16 * kPitch * 2, n));
       if constexpr (kContained) contained_product<Element, kRowTiles, kChannels>(output, 2 * n, a, values);
 #pragma unroll
       for (int m = 0; m < kRowTiles; ++m) {

@@ -35,6 +35,11 @@ class TdaForward(c.Structure):
     ]
 
 
+class SoftmaxForward(c.Structure):
+    _fields_ = [("struct_size", c.c_uint32), ("reserved", c.c_int32),
+                ("query", Tensor), ("key", Tensor), ("value", Tensor), ("output", Tensor), ("lse", Tensor)]
+
+
 class ContextOptions(c.Structure):
     _fields_ = [("struct_size", c.c_uint32), ("device", c.c_int32), ("log_level", c.c_int32), ("reserved", c.c_int32),
                 ("log", c.c_void_p), ("log_user_data", c.c_void_p)]
@@ -77,4 +82,22 @@ class Library:
                                                      size, stream))
 
         launch.keep = (workspace, q1, k1, q2, k2, v)
+        return launch, out
+
+    def softmax_forward(self, q, k, v, causal=True, path="automatic"):
+        """Returns a function that launches on the current stream, and its output tensor."""
+        out = torch.empty(*q.shape[:3], v.shape[3], dtype=q.dtype, device=q.device)
+        lse = torch.empty(*q.shape[:3], 1, dtype=torch.float32, device=q.device)
+        problem = Problem(struct_size=c.sizeof(Problem), causal=causal, path=PATHS[path], output_scale=1.0)
+        arguments = SoftmaxForward(struct_size=c.sizeof(SoftmaxForward), query=view(q), key=view(k), value=view(v), output=view(out), lse=view(lse))
+        size = c.c_uint64()
+        self.check(self.native.sieve_softmax_forward_workspace(self.context, c.byref(problem), c.byref(arguments), c.byref(size)))
+        workspace = torch.empty(size.value, dtype=torch.uint8, device=q.device)
+
+        def launch():
+            stream = c.c_void_p(torch.cuda.current_stream().cuda_stream)
+            self.check(self.native.sieve_softmax_forward(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
+                                                         size, stream))
+
+        launch.keep = (workspace, q, k, v, lse)
         return launch, out

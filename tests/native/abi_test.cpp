@@ -5,6 +5,10 @@
 #include "abi/context.h"
 #include "tests/native/support/check.h"
 
+namespace sieve::test {
+void test_softmax(const sieve_context *context);  // abi_softmax_test.cpp
+}
+
 namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
@@ -81,6 +85,7 @@ void test_refusals() {
   REFUSES(kInvalid, c.arguments.output.sizes[3] = 128, "output has shape", "allowed: [1, 4, 100, 64]");
   REFUSES(kInvalid, c.arguments.output.dtype = SIEVE_DTYPE_FLOAT16, "output.dtype is float16", "allowed: bfloat16");
   REFUSES(kInvalid, c.arguments.survivors1 = Call::tensor(4, 100, 1), "survivors1.dtype is bfloat16", "allowed: int32");
+  REFUSES(kInvalid, c.arguments.output.strides[2] = 0, "output.strides[2] is 0", "allowed: 1 and larger");
   REFUSES(kInvalid, c.arguments.beta.value = kNaN, "beta.value is nan", "allowed: a finite number");
   REFUSES(kInvalid, c.arguments.lambda.value = -HUGE_VALF, "lambda.value is -inf", "allowed: a finite number");
   REFUSES(kInvalid, c.arguments.beta.head_stride = 1, "beta.head_stride is 1", "allowed: 0");
@@ -197,7 +202,9 @@ void test_kernels() {
 int main() {
   fake_context.capability = 90;
   sieve::register_context(&fake_context);
+  fake_context.multiprocessors = 132;
   test_refusals();
+  sieve::test::test_softmax(&fake_context);
   test_handles();
   test_kernels();
   return sieve::test::finish();

@@ -5,6 +5,75 @@
 
 namespace sieve::softmax {
 
+// ---- forward, Hopper: 64 query rows a consumer; scores, output and packed weights share its registers
+// (key_block / 2 + value_dim / 2 + key_block / 4, of 232), stages and queries the 227 KB.
+struct HopperTiling {
+  int key_block;
+  int stages;
+  int query_stages;  // 2: the queries of the next tile arrive under the present one
+};
+
+constexpr HopperTiling forward_tiling_sm90(int head_dim, int value_dim) {
+  if (value_dim == 256) return head_dim == 256 ? HopperTiling{80, 2, 1} : HopperTiling{96, 2, 1};
+  return {128, 2, 2};
+}
+
+template <typename T, int kDim, int kValue, HopperTiling kTiling = forward_tiling_sm90(kDim, kValue)>
+struct ForwardShapeSm90 {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kValue;
+  static constexpr int kViews = 1;
+  static constexpr int kKeyScalars = 0;
+  static constexpr int kRowScalars = 1;  // row factor
+  static constexpr int kConsumers = 2;
+  static constexpr int kRows = 64 * kConsumers;
+  static constexpr int kRowTiles = 1;
+  static constexpr int kThreads = 128 * (kConsumers + 1);
+  static constexpr int kKeyBlock = kTiling.key_block;
+  static constexpr int kKeyChunk = kTiling.key_block;
+  static constexpr int kStages = kTiling.stages;
+  static constexpr int kQueryStages = kTiling.query_stages;
+  static constexpr int kProducerRegisters = 40;
+  static constexpr int kConsumerRegisters = 232;
+};
+
+// ---- forward, generic: the output (row_tiles * value_dim / 2 registers), the scores of a chunk (row_tiles * key_chunk
+// / 2) and, unless they stay in shared memory, the queries (row_tiles * head_dim / 4) live side by side.
+struct GenericTiling {
+  int rows;       // query rows a thread block
+  int row_tiles;  // 16-row tiles a warp
+  int key_block;  // keys a stage
+  int key_chunk;  // keys scored at once by a warp
+  int stages;
+  int blocks_per_multiprocessor;  // that the registers must allow
+  bool queries_stay;              // in shared memory
+};
+
+constexpr GenericTiling forward_tiling_sm80(int head_dim, int value_dim) {
+  if (value_dim == 256 || head_dim == 256) return {128, 1, 32, 32, 2, 1, false};
+  if (head_dim <= 64 && value_dim <= 64) return {128, 2, 64, 64, 2, 2, false};
+  return {128, 1, 64, 64, 2, 1, false};
+}
+
+template <typename T, int kDim, int kValue, GenericTiling kTiling = forward_tiling_sm80(kDim, kValue)>
+struct ForwardShapeSm80 {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kValue;
+  static constexpr int kViews = 1;
+  static constexpr int kKeyScalars = 0;
+  static constexpr int kRowScalars = 1;  // row factor
+  static constexpr int kRows = kTiling.rows;
+  static constexpr int kRowTiles = kTiling.row_tiles;
+  static constexpr int kThreads = kRows / (16 * kRowTiles) * 32;
+  static constexpr int kKeyBlock = kTiling.key_block;
+  static constexpr int kKeyChunk = kTiling.key_chunk;
+  static constexpr int kStages = kTiling.stages;
+  static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
+  static constexpr bool kQueriesStay = kTiling.queries_stay;
+};
+
 // ---- backward, generic: dK and dV of a warp's keys (16 key_tiles) stay in registers beside S and dP of a chunk.
 struct BackwardTiling {
   int key_tiles;  // 16-key tiles a warp

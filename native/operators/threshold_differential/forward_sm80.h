@@ -19,7 +19,9 @@ cudaError_t launch_forward_sm80(const ForwardPlan &plan, cudaStream_t stream) {
   a.value = plan.value;
   a.output = plan.output;
   a.output_type = plan.output_type;
-  a.query_blocks = (plan.problem.queries + Shape::kRows - 1) / Shape::kRows;
+  a.head_dim = Shape::kHeadDim;
+  a.value_dim = Shape::kValueDim;
+  a.order = tile_order(plan.problem, Shape::kRows, (Shape::kViews * Shape::kHeadDim + Shape::kValueDim) * 2);
   a.policy = weight_arguments(plan, Shape::kHeadDim);
   for (int view = 0; view < Shape::kViews; ++view) {
     a.query[view] = plan.query[view];
@@ -31,7 +33,7 @@ cudaError_t launch_forward_sm80(const ForwardPlan &plan, cudaStream_t stream) {
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedMemory));
       error != cudaSuccess)
     return error;
-  const int64_t blocks = static_cast<int64_t>(a.query_blocks) * plan.problem.query_heads * plan.problem.batch;
+  const int64_t blocks = static_cast<int64_t>(a.order.query_blocks) * plan.problem.query_heads * plan.problem.batch;
   kernel<<<static_cast<unsigned>(blocks), Shape::kThreads, kSharedMemory, stream>>>(a);
   return cudaGetLastError();
 }

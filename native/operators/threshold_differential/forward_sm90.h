@@ -30,8 +30,9 @@ cudaError_t launch_forward_sm90(const ForwardPlan &plan, cudaStream_t stream) {
   a.problem = plan.problem;
   a.output = plan.output;
   a.output_type = plan.output_type;
-  a.query_blocks = (plan.problem.queries + Shape::kRows - 1) / Shape::kRows;
-  a.tiles = a.query_blocks * plan.problem.query_heads * plan.problem.batch;
+  a.value_dim = Shape::kValueDim;
+  a.order = tile_order(plan.problem, Shape::kRows, (Shape::kViews * Shape::kHeadDim + Shape::kValueDim) * 2);
+  a.tiles = a.order.query_blocks * plan.problem.query_heads * plan.problem.batch;
   a.next_tile = plan.next_tile;
   a.policy = weight_arguments(plan, Shape::kHeadDim);
 

@@ -37,6 +37,7 @@ struct ForwardShapeSm80 {
   static constexpr int kKeyBlock = kTiling.key_block;
   static constexpr int kKeyChunk = kTiling.key_chunk;
   static constexpr int kStages = kTiling.stages;
+  static constexpr bool kQueriesStay = false;  // in shared memory
   static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
 };
 
@@ -67,6 +68,7 @@ struct ForwardShapeSm90 {
   static constexpr int kKeyBlock = kTiling.key_block;
   static constexpr int kKeyChunk = kTiling.key_block;
   static constexpr int kStages = kTiling.stages;
+  static constexpr int kQueryStages = 1;
   static constexpr int kProducerRegisters = 40;
   static constexpr int kConsumerRegisters = 232;
 };

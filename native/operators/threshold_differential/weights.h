@@ -67,6 +67,10 @@ struct Weights {
     return exp2f(fminf(fmaxf(floorf(14.0f - bound), -100.0f), 100.0f));
   }
 
+  __device__ static bool uses_row_scalars(const Arguments &) {
+    return true;
+  }
+
   // Runs on one thread for every row of the block.
   __device__ static void begin_row(const Arguments &a, const ProblemView &problem, const Sequence &sequence, int head,
                                    int row, float (&scalars)[Shape::kRowScalars]) {
@@ -151,7 +155,7 @@ struct Weights {
 
   // Undoes weight_scale.
   __device__ static float finish(const State &, const Rows &rows, const Arguments &, const BlockPlace &,
-                                 const Sequence &, int, int m, int half, int) {
+                                 const Sequence &, int, int m, int half) {
     return kScaled ? 1.0f / rows.at(kWeightScale, m, half) : 1.0f;
   }
 
