@@ -87,6 +87,7 @@ struct BackwardSharedMemory {
   uint8_t score_gradients[SharedTile<Shape::kKeyBlock, Shape::kQueryBlock>::kBytes];  // [keys][queries]
   float row_scalars[Shape::kStages][3][Shape::kQueryBlock];                           // shifts, deltas, factors
   float key_marks[Shape::kKeyBlock];  // 0, or NaN for keys that are not finite
+  int has_key_marks;
   BackwardPlace place;
 };
 
@@ -184,10 +185,11 @@ struct BackwardBlock {
   template <bool kMasked>
   __device__ void weigh(Accumulators<kKeyTiles, kQueryChunk> &scores, Accumulators<kKeyTiles, kQueryChunk> &products,
                         PackedTiles<kKeyTiles, kQueryChunk> &weights, PackedTiles<kKeyTiles, kQueryChunk> &gradients,
-                        int stage, int tile, int chunk, int warp_key, bool has_marks) const {
+                        int stage, int tile, int chunk, int warp_key) const {
     const int lane = lane_index();
     const int column = chunk + 2 * (lane & 3);
     const int key = warp_key + lane / 4;
+    const bool has_marks = shared.has_key_marks != 0;
     const uint32_t gradient_row =
         ptx::shared_address(shared.score_gradients) + static_cast<uint32_t>(key * kQueryBlock * 2 + (lane & 3) * 4);
 #pragma unroll
@@ -240,13 +242,14 @@ struct BackwardBlock {
 
   // Adds dS . keys of a tile to the query sums.
   __device__ void add_query_sums(const QueryTile &at) const {
+    // Read here: what hangs on it should not occupy registers over the loop around.
     const int thread = ptx::mov_here(static_cast<int>(threadIdx.x));
     const int warp = thread / 32;
     const int first_tile = warp % Shape::kDqRowWarps * kDqRowTiles;
     const int first_column = warp / Shape::kDqRowWarps * kDqColumns;
     Accumulators<kDqRowTiles, kDqColumns> sums;
     transposed_product<Element, kDqRowTiles, kDqColumns, Shape::kKeyBlock, kQueryBlock, Shape::kHeadDim>(
-        sums, ptx::shared_address(shared.score_gradients), first_tile, ptx::shared_address(shared.key),
+        sums, ptx::shared_address(shared.score_gradients), thread % 32, first_tile, ptx::shared_address(shared.key),
         first_column / 16);
     const int64_t first = at.head * a.padded_rows + place.padded + at.tile * kQueryBlock;
     int32_t *turn = a.turns + first / 64 * 2;
@@ -361,9 +364,10 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   for (int i = static_cast<int>(threadIdx.x); i < Shape::kKeyBlock; i += kThreads) shared.key_marks[i] = 0.0f;
   ptx::cp_async_wait_group<kStages - 1>();
   __syncthreads();
-  const bool has_marks =
+  const int has_key_marks =
       __syncthreads_or(place.tiles > 0 && take_out_non_finite<Element, kThreads, Shape::kKeyBlock, Shape::kHeadDim>(
                                               shared.key, shared.key_marks));
+  if (threadIdx.x == 0) shared.has_key_marks = has_key_marks;
 
   const int warp_key = static_cast<int>(threadIdx.x) / 32 * Block::kWarpKeys;
   Accumulators<Shape::kKeyTiles, Shape::kHeadDim> key_sums = {};
@@ -393,9 +397,9 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
                                        ptx::shared_address(tile.output_gradient), chunk);
       PackedTiles<Shape::kKeyTiles, Shape::kQueryChunk> weights, gradients;
       if (masked)
-        block.template weigh<true>(scores, products, weights, gradients, stage, at.tile, chunk, warp_key, has_marks);
+        block.template weigh<true>(scores, products, weights, gradients, stage, at.tile, chunk, warp_key);
       else
-        block.template weigh<false>(scores, products, weights, gradients, stage, at.tile, chunk, warp_key, has_marks);
+        block.template weigh<false>(scores, products, weights, gradients, stage, at.tile, chunk, warp_key);
       packed_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kValueDim>(
           value_sums, weights, ptx::shared_address(tile.output_gradient), chunk);
       packed_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kHeadDim>(

@@ -74,11 +74,10 @@ __device__ inline void packed_product(Accumulators<kRowTiles, kChannels> &sums,
 // sums = gradients^T . keys: of a tile [keys][queries] the queries [16 first_tile, 16 (first_tile + kRowTiles)), of a
 // tile [keys][channels] the channels [16 first_channels, ...).
 template <typename Element, int kRowTiles, int kColumns, int kKeys, int kQueries, int kChannels>
-__device__ inline void transposed_product(Accumulators<kRowTiles, kColumns> &sums, uint32_t gradient_tile,
+__device__ inline void transposed_product(Accumulators<kRowTiles, kColumns> &sums, uint32_t gradient_tile, int lane,
                                           int first_tile, uint32_t key_tile, int first_channels) {
   using GradientTile = SharedTile<kKeys, kQueries>;
   using KeyTile = SharedTile<kKeys, kChannels>;
-  const int lane = lane_index();
   const uint32_t gradients = gradient_tile + GradientTile::offset((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
   const uint32_t keys = key_tile + KeyTile::offset(lane & 15, lane >> 4);
 #pragma unroll

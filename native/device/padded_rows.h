@@ -21,4 +21,17 @@ struct PaddedRows {
   }
 };
 
+// A tile of padded rows of one head of one sequence, for kernels whose thread blocks take one each. `tiles` of the
+// longest sequence.
+struct PaddedTile {
+  int first_row;  // of the sequence
+  int head;
+  int sequence;
+
+  __device__ static PaddedTile of(const ProblemView &problem, int tiles, int index) {
+    return {index % tiles * PaddedRows::kTile, index / tiles % problem.query_heads,
+            index / tiles / problem.query_heads};
+  }
+};
+
 }  // namespace sieve

@@ -69,9 +69,9 @@ __global__ void __launch_bounds__(kQueryGradientThreads)
   constexpr int kLanes = kDim / 8;
   constexpr int kPairs = kQueryGradientThreads / kLanes;  // of rows, a pass
   static_assert(32 % kLanes == 0 && PaddedRows::kTile / 2 % kPairs == 0, "a row stays within a warp; whole passes");
-  const BlockPlace place = BlockPlace::of(a.problem, a.tiles, static_cast<int>(blockIdx.x));
+  const PaddedTile place = PaddedTile::of(a.problem, a.tiles, static_cast<int>(blockIdx.x));
   const Sequence sequence = Sequence::at(a.problem, place.sequence);
-  const int first_row = place.query_block * PaddedRows::kTile;
+  const int first_row = place.first_row;
   if (first_row >= sequence.queries) return;
   const int64_t padded =
       place.head * a.padded_rows + PaddedRows::first(a.problem, sequence, place.sequence) + first_row;
