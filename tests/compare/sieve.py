@@ -47,6 +47,14 @@ class SoftmaxDecode(c.Structure):
     ]
 
 
+class SoftmaxBackward(c.Structure):
+    _fields_ = [("struct_size", c.c_uint32), ("reserved", c.c_int32),
+                ("query", Tensor), ("key", Tensor), ("value", Tensor), ("output", Tensor), ("lse", Tensor), ("output_gradient", Tensor),
+                ("query_gradient", Tensor), ("key_gradient", Tensor), ("value_gradient", Tensor),
+                ("row_factor_gradient", Tensor), ("gate_gradient", Tensor),
+                ("row_first_gradient", c.c_void_p), ("row_second_gradient", c.c_void_p)]
+
+
 class ContextOptions(c.Structure):
     _fields_ = [("struct_size", c.c_uint32), ("device", c.c_int32), ("log_level", c.c_int32), ("reserved", c.c_int32),
                 ("log", c.c_void_p), ("log_user_data", c.c_void_p)]
@@ -128,3 +136,22 @@ class Library:
 
         launch.keep = (workspace, q, k, v, lengths, page_table)
         return launch, out
+
+    def softmax_backward(self, q, k, v, out, lse, grad, causal=True, path="automatic", bitwise=False):
+        """Returns a function that launches on the current stream, and the gradients of q, k and v."""
+        gradients = [torch.empty_like(t) for t in (q, k, v)]
+        problem = Problem(struct_size=c.sizeof(Problem), causal=causal, path=PATHS[path], output_scale=1.0, repeatability=bitwise)
+        arguments = SoftmaxBackward(struct_size=c.sizeof(SoftmaxBackward), query=view(q), key=view(k), value=view(v), output=view(out),
+                                    lse=view(lse), output_gradient=view(grad), query_gradient=view(gradients[0]),
+                                    key_gradient=view(gradients[1]), value_gradient=view(gradients[2]))
+        size = c.c_uint64()
+        self.check(self.native.sieve_softmax_backward_workspace(self.context, c.byref(problem), c.byref(arguments), c.byref(size)))
+        workspace = torch.empty(size.value, dtype=torch.uint8, device=q.device)
+
+        def launch():
+            stream = c.c_void_p(torch.cuda.current_stream().cuda_stream)
+            self.check(self.native.sieve_softmax_backward(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
+                                                          size, stream))
+
+        launch.keep = (workspace, q, k, v, out, lse, grad)
+        return launch, gradients

@@ -155,7 +155,6 @@ void test_problem_refusals() {
 void test_backward_refusals() {
   REFUSES(Backward, kInvalid, c.arguments.reserved = 1, "arguments.reserved is 1", "allowed: 0");
   REFUSES(Backward, kUnsupported, c.problem.norm = SIEVE_NORM_RMS, "problem.norm is 1", "allowed: 0", "backward");
-  REFUSES(Backward, kInvalid, c.problem.output_scale = 0, "problem.output_scale is 0", "allowed: larger than 0");
   REFUSES(Backward, kInvalid, c.problem.scale = -1, "problem.scale is -1", "allowed");
   REFUSES(Backward, kInvalid, c.arguments.output.data = nullptr, "output.data is NULL", "allowed");
   REFUSES(Backward, kInvalid, c.arguments.output.dtype = SIEVE_DTYPE_FLOAT16, "output.dtype is float16",
