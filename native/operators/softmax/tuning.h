@@ -138,4 +138,20 @@ struct BackwardShapeSm80 {
   static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
 };
 
+// ---- backward, Hopper: 64 queries a tile. With 128 the scores, dweights and their operands do not fit the registers
+// beside the sums (C7512), and the tile is waited for instead of overlapped.
+template <typename T, int kDim, bool kHasRowFactors, bool kFixedOrder>
+struct BackwardShapeSm90 {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kDim;
+  static constexpr int kQueryBlock = 64;
+  static constexpr int kKeyBlock = 128;
+  static constexpr int kStages = kDim == 64 ? 4 : 2;
+  static constexpr int kProducerRegisters = 24;
+  static constexpr int kConsumerRegisters = 240;
+  static constexpr bool kRowFactors = kHasRowFactors;
+  static constexpr bool kOrdered = kFixedOrder;
+};
+
 }  // namespace sieve::softmax
