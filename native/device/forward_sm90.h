@@ -19,6 +19,7 @@
 #include "device/ptx/tma.h"
 #include "device/ptx/warpgroup.h"
 #include "device/ptx/wgmma.h"
+#include "device/ring.h"
 #include "device/rows.h"
 #include "device/tensor_map.h"
 #include "device/warp_product.h"
@@ -70,19 +71,6 @@ struct ForwardSm90SharedMemory {
   float row_scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars][Shape::kRows];
   int tile[2];
   ForwardSm90Barriers<Shape> barriers;
-};
-
-// A place in a ring of stages; the phase changes with every round.
-template <int kStages>
-struct RingCursor {
-  int stage = 0;
-  uint32_t phase = 0;
-  __device__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      phase ^= 1;
-    }
-  }
 };
 
 // What one tile asks for.

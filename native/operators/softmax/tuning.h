@@ -86,8 +86,8 @@ struct BackwardTiling {
 };
 
 constexpr BackwardTiling backward_tiling_sm80(int dim) {
-  if (dim == 64) return {2, 4, 64, 32, 2, 2, 2};
-  return {1, 4, 64, 64, 1, 2, 2};
+  if (dim == 64) return {2, 4, 128, 32, 1, 4, 2};
+  return {1, 4, 64, 64, 1, 1, 2};
 }
 
 template <typename T, int kDim, BackwardTiling kTiling = backward_tiling_sm80(kDim)>

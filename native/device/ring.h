@@ -1,0 +1,23 @@
+// A place in a ring of stages; the phase changes with every round.
+#pragma once
+
+#include <cstdint>
+
+namespace sieve {
+
+template <int kStages>
+struct RingCursor {
+  int stage = 0;
+  uint32_t phase = 0;
+  __device__ RingCursor before() const {
+    return stage == 0 ? RingCursor{kStages - 1, phase ^ 1} : RingCursor{stage - 1, phase};
+  }
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+}  // namespace sieve
