@@ -27,7 +27,7 @@ internal sealed class SpeedTests
     {
         Assume.That(width, Is.LessThanOrEqualTo(LaneChoice.Widest));
         threads = threads == 0 ? Environment.ProcessorCount : threads;
-        double loop = RegisterLoop(threads);
+        double loop = RegisterLoop(threads, width);
         foreach (TileProducts.Kind kind in Enum.GetValues<TileProducts.Kind>())
         {
             const int Repeats = 2000;
@@ -145,12 +145,12 @@ internal sealed class SpeedTests
         Parallel.For(0, threads, new ParallelOptions { MaxDegreeOfParallelism = threads }, _ => action());
 
     /// <summary>FLOP/s of independent fused multiply-adds that touch no memory.</summary>
-    private static double RegisterLoop(int threads)
+    private static double RegisterLoop(int threads, int? width = null)
     {
         const long Steps = 2_000_000;
         RegisterFma loop = new(Steps);
-        double time = Best(15, () => OnThreads(threads, () => LaneChoice.Run(loop)));
-        return threads * Steps * RegisterFma.Chains * 2.0 * LaneChoice.Widest / time;
+        double time = Best(15, () => OnThreads(threads, () => LaneChoice.Run(loop, width)));
+        return threads * Steps * RegisterFma.Chains * 2.0 * (width ?? LaneChoice.Widest) / time;
     }
 
     private static (HostArray<float> Query, HostArray<float> Key, HostArray<float> Value) Inputs(in AttentionProblem problem) =>
