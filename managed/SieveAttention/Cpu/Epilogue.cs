@@ -22,9 +22,9 @@ internal sealed class Epilogue(EpilogueParameters parameters, float[]? normGain,
     {
         double factor = parameters.OutputScale * InverseRms(x) * Opening(batch, head, row);
         RowMath.Scale(x, (float)factor, output);
-        for (int c = 0; normGain is not null && c < normGain.Length; c++)
+        if (normGain is not null)
         {
-            output[c] *= normGain[c];
+            RowMath.Multiply(normGain, output);
         }
     }
 
@@ -76,13 +76,7 @@ internal sealed class Epilogue(EpilogueParameters parameters, float[]? normGain,
             return 1;
         }
 
-        double sum = 0;
-        foreach (float value in x)
-        {
-            sum += (double)value * value;
-        }
-
-        double square = (sum / x.Length) + parameters.NormEpsilon;
+        double square = (RowMath.WideSumOfSquares(x) / x.Length) + parameters.NormEpsilon;
         return square == 0 ? 0 : 1 / Math.Sqrt(square);
     }
 

@@ -43,14 +43,6 @@ internal abstract class HostCall<T>
     /// <summary>Applies the epilogue to the rows x of the operator and rounds them into the output.</summary>
     internal void Write(HostArray<T> x, AttentionTensor output) => Forward(_epilogue, _normGain, _gate, x).WriteTo(output);
 
-    /// <summary>Writes one value a row.</summary>
-    internal void WriteRows(T[] values, AttentionTensor target)
-    {
-        HostArray<T> rows = new(Problem.RowShape);
-        values.CopyTo(rows.Data, 0);
-        rows.WriteTo(target);
-    }
-
     /// <summary>Gradients of the rows x before the epilogue, and of gain and gate.</summary>
     internal EpilogueGradients<T> EpilogueGradients(HostArray<T> x, AttentionTensor outputGradient) =>
         Backward(_epilogue, _normGain, _gate, x, HostArray<T>.Read(outputGradient));
@@ -61,7 +53,7 @@ internal abstract class HostCall<T>
         HostTensors.Wrap(rows.Key),
         HostTensors.Wrap(rows.Value),
         RowFactorGradients.Of(_rowFactor, Problem, rows.RowFactor),
-        epilogue.NormGain is { } gain ? AttentionTensor.From<T>(gain, new TensorShape(1, 1, 1, gain.Length)) : null,
+        HostTensors.WrapChannels(epilogue.NormGain),
         HostTensors.WrapOptional(epilogue.Gate));
 
     private protected abstract HostArray<T> Forward(

@@ -48,20 +48,6 @@ internal static class HostDifferential
             ? Run<float>(Cpu.Differential.Backward, problem, options, lambda, inputs, outputGradient)
             : Run<double>(Reference.Differential.Backward, problem, options, lambda, inputs, outputGradient);
 
-    /// <summary>Writes one value a row.</summary>
-    internal static void WriteRows<T>(T[] values, AttentionTensor target)
-        where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        HostArray<T> rows = new(target.Shape);
-        values.CopyTo(rows.Data, 0);
-        rows.WriteTo(target);
-    }
-
-    /// <summary>One value a channel as a tensor, without copying.</summary>
-    internal static AttentionTensor? WrapChannels<T>(T[]? values)
-        where T : unmanaged, IFloatingPointIeee754<T> =>
-        values is null ? null : AttentionTensor.From<T>(values, new TensorShape(1, 1, 1, values.Length));
-
     private static void Run<T>(
         ForwardFunction<T> forward,
         in AttentionProblem problem,
@@ -74,8 +60,8 @@ internal static class HostDifferential
         DifferentialForward<T> result = forward(
             problem, options.Scores.ToTerms<T>(problem, rowFactors: null), Parameters(options, lambda), Read<T>(inputs));
         result.Output.WriteTo(into.Output);
-        WriteRows(result.LogSumExp1, into.LogSumExp1);
-        WriteRows(result.LogSumExp2, into.LogSumExp2);
+        HostTensors.Write(result.LogSumExp1, into.LogSumExp1);
+        HostTensors.Write(result.LogSumExp2, into.LogSumExp2);
     }
 
     private static DifferentialGradients Run<T>(
@@ -102,7 +88,7 @@ internal static class HostDifferential
             Value = HostTensors.Wrap(gradients.Value),
             Lambda = lambda.Gradient(gradients.Lambda),
             LambdaVectors = HostTensors.WrapOptional(lambda.VectorGradient<T>(gradients.Lambda)),
-            NormGain = WrapChannels(gradients.NormGain),
+            NormGain = HostTensors.WrapChannels(gradients.NormGain),
             Gate = HostTensors.WrapOptional(gradients.Gate),
         };
     }

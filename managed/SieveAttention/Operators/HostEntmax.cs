@@ -12,7 +12,7 @@ internal static class HostEntmax
             CpuCall call = new(problem, inputs, options.Scores, options.Epilogue);
             Cpu.Rows.EntmaxRow row = new(problem, alpha);
             call.Write(Cpu.RowAttention.Forward(problem, call.Terms, row, call.Query, call.Key, call.Value), into.Output);
-            call.WriteRows(row.Tau, into.Tau);
+            HostTensors.Write(row.Tau, into.Tau);
             HostTensors.Write(row.Support, into.Support);
         }
         else
@@ -20,7 +20,7 @@ internal static class HostEntmax
             ReferenceCall call = new(problem, inputs, options.Scores, options.Epilogue);
             Reference.EntmaxRow row = new(problem, alpha);
             call.Write(Reference.RowAttention.Forward(problem, call.Terms, row, call.Query, call.Key, call.Value), into.Output);
-            call.WriteRows(row.Tau, into.Tau);
+            HostTensors.Write(row.Tau, into.Tau);
             HostTensors.Write(row.Support, into.Support);
         }
     }

@@ -57,7 +57,7 @@ internal static class HostGroupedDifferential
         GroupedDifferentialForward<T> result = forward(
             problem, options.Scores.ToTerms<T>(problem, rowFactors: null), options.ToParameters(), Read<T>(inputs));
         result.Output.WriteTo(into.Output);
-        HostDifferential.WriteRows(result.LogSumExp, into.LogSumExp);
+        HostTensors.Write(result.LogSumExp, into.LogSumExp);
     }
 
     private static GroupedDifferentialGradients Run<T>(
@@ -80,7 +80,7 @@ internal static class HostGroupedDifferential
             Key = HostTensors.Wrap(gradients.Key),
             Value = HostTensors.Wrap(gradients.Value),
             LambdaLogit = HostTensors.Wrap(gradients.LambdaLogit),
-            NormGain = HostDifferential.WrapChannels(gradients.NormGain),
+            NormGain = HostTensors.WrapChannels(gradients.NormGain),
             Gate = HostTensors.WrapOptional(gradients.Gate),
         };
     }

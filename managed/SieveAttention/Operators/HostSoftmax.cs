@@ -11,14 +11,14 @@ internal static class HostSoftmax
             CpuCall call = new(problem, inputs, options.Scores, options.Epilogue);
             Cpu.Softmax.ForwardResult result = Cpu.Softmax.Forward(problem, call.Terms, call.Query, call.Key, call.Value);
             call.Write(result.Output, into.Output);
-            call.WriteRows(result.LogSumExp, into.LogSumExp);
+            HostTensors.Write(result.LogSumExp, into.LogSumExp);
         }
         else
         {
             ReferenceCall call = new(problem, inputs, options.Scores, options.Epilogue);
             Reference.Softmax.ForwardResult result = Reference.Softmax.Forward(problem, call.Terms, call.Query, call.Key, call.Value);
             call.Write(result.Output, into.Output);
-            call.WriteRows(result.LogSumExp, into.LogSumExp);
+            HostTensors.Write(result.LogSumExp, into.LogSumExp);
         }
     }
 

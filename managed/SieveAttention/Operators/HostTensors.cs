@@ -28,6 +28,22 @@ internal static class HostTensors
         return array is null ? null : Wrap(array);
     }
 
+    /// <summary>One value a channel as a tensor, without copying.</summary>
+    internal static AttentionTensor? WrapChannels<T>(T[]? values)
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        return values is null ? null : AttentionTensor.From<T>(values, new TensorShape(1, 1, 1, values.Length));
+    }
+
+    /// <summary>Writes one value a row.</summary>
+    internal static void Write<T>(T[] values, AttentionTensor target)
+        where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        HostArray<T> rows = new(target.Shape);
+        values.CopyTo(rows.Data, 0);
+        rows.WriteTo(target);
+    }
+
     /// <summary>Writes one integer a row.</summary>
     internal static void Write(int[] counts, AttentionTensor target)
     {

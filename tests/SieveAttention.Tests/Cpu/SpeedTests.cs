@@ -27,7 +27,7 @@ internal sealed class SpeedTests
     {
         Assume.That(width, Is.LessThanOrEqualTo(LaneChoice.Widest));
         threads = threads == 0 ? Environment.ProcessorCount : threads;
-        double loop = RegisterLoop(threads);
+        double loop = RegisterLoop(threads, width);
         foreach (TileProducts.Kind kind in Enum.GetValues<TileProducts.Kind>())
         {
             const int Repeats = 2000;
@@ -145,10 +145,10 @@ internal sealed class SpeedTests
         Parallel.For(0, threads, new ParallelOptions { MaxDegreeOfParallelism = threads }, _ => action());
 
     /// <summary>FLOP/s of independent fused multiply-adds that touch no memory.</summary>
-    private static double RegisterLoop(int threads)
+    private static double RegisterLoop(int threads, int? width = null)
     {
         RegisterLoop loop = new(steps: 2_000_000);
-        double time = Best(15, () => OnThreads(threads, () => LaneChoice.Run(loop)));
+        double time = Best(15, () => OnThreads(threads, () => LaneChoice.Run(loop, width)));
         return threads * loop.Operations / time;
     }
 

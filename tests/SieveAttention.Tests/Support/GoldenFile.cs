@@ -21,6 +21,12 @@ internal sealed class GoldenFile
     /// <summary>Names of the expected tensors.</summary>
     public IEnumerable<string> ExpectedNames => _expected!.Tensors.Keys;
 
+    /// <summary>Whether there is an expected tensor of that name.</summary>
+    public bool Expects(string name) => _expected!.Tensors.ContainsKey(name);
+
+    /// <summary>Expected values of a result.</summary>
+    public double[] Expected(string name) => _expected!.Tensors[name].ToDoubles();
+
     public AttentionMask Mask => new()
     {
         Causal = Text("causal") is null or "true",
@@ -60,7 +66,7 @@ internal sealed class GoldenFile
     /// <summary>Compares a result with the expected one, relative to the largest expected magnitude.</summary>
     public void AssertClose(string name, double[] actual, double tolerance)
     {
-        Deviation deviation = Deviation.Of(actual, _expected!.Tensors[name].ToDoubles());
+        Deviation deviation = Deviation.Of(actual, Expected(name));
         Assert.That(deviation.Relative, Is.LessThanOrEqualTo(tolerance), $"{name}: {deviation}");
     }
 }

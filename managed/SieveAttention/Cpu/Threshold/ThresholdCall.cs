@@ -15,6 +15,10 @@ internal sealed class ThresholdCall(
     AttentionProblem problem, ThresholdDifferentialParameters parameters, ThresholdInputs inputs, Epilogue epilogue, CpuExecution execution,
     ThresholdTuning tuning)
 {
+    /// <summary>Once for all heads.</summary>
+    private readonly double[] _unitThresholds =
+        [.. Enumerable.Range(0, problem.Queries).Select(row => RowThreshold.Unit(problem.Visible(row).Count, parameters.Kappa, problem.HeadDim))];
+
     internal AttentionProblem Problem { get; } = problem;
 
     internal ThresholdInputs Inputs { get; } = inputs;
@@ -34,7 +38,7 @@ internal sealed class ThresholdCall(
     internal float Lambda(int head) => (float)parameters.Lambda[head];
 
     /// <summary>d tau / d beta of a query row; tau is beta times this.</summary>
-    internal double UnitThreshold(int row) => RowThreshold.Unit(Problem.Visible(row).Count, Kappa, Problem.HeadDim);
+    internal double UnitThreshold(int row) => _unitThresholds[row];
 
     /// <summary>Whether byte products rule out most pairs before scores are computed. The result is the same bits.</summary>
     internal bool Screens { get; } =

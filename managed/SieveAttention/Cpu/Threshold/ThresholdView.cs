@@ -79,7 +79,7 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
         }
 
         TileProduct<TLanes, TVector>.Multiply(
-            Rows.Left(0), keys.Columns.Tile(keyTile), tile.Rows, _channels, call.Schedule.KeysInTile(keyTile),
+            Rows.Left(0), keys.Columns(keyTile), tile.Rows, _channels, call.Schedule.KeysInTile(keyTile),
             Scores.Data, ScoreTile.Stride, accumulate: false);
         Scores.Mask(call.Schedule, tile, keyTile);
         int count = Mark<TLanes, TVector>(tile.Rows, tau);
@@ -109,10 +109,17 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
         {
             TVector bound = TLanes.Broadcast(keys.Bound(keyTile, tau[row], _inverseSteps[row], _errors[row]));
             float* sums = Scores.Row(row);
-            ulong bits = 0;
-            for (int c = 0; c < ScoreTile.Stride; c += TLanes.Count)
+            // Few rows have a candidate: one comparison of the largest totals rules out the others.
+            TVector largest = TLanes.ByteTotals(TLanes.Load(sums), TLanes.Load(corrections));
+            for (int c = TLanes.Count; c < ScoreTile.Stride; c += TLanes.Count)
             {
-                bits |= TLanes.ByteSumsAbove(TLanes.Load(sums + c), TLanes.Load(corrections + c), bound) << c;
+                largest = TLanes.MaxOfNumbers(largest, TLanes.ByteTotals(TLanes.Load(sums + c), TLanes.Load(corrections + c)));
+            }
+
+            ulong bits = 0;
+            for (int c = 0; TLanes.GreaterThan(largest, bound) != 0 && c < ScoreTile.Stride; c += TLanes.Count)
+            {
+                bits |= TLanes.GreaterThan(TLanes.ByteTotals(TLanes.Load(sums + c), TLanes.Load(corrections + c)), bound) << c;
             }
 
             bits = whole ? bits : bits & call.Schedule.VisibleBits(tile.First + row, keyTile);

@@ -7,19 +7,21 @@ namespace SieveAttention.Cpu.Threshold;
 internal sealed class UnitKeys
 {
     private readonly bool[] _finite;
+    private readonly ColumnPanels _columns;
+    private readonly bool[] _hasColumns;
+    private readonly Lock _filling = new();
 
     internal UnitKeys(FloatArena arena, int keys, int channels, int panelColumns, bool screened)
     {
         Screen = screened ? new ScreenedKeys(arena, keys, channels, panelColumns) : null;
         Rows = new PaddedRows(arena, keys, channels);
-        Columns = new ColumnPanels(arena, keys, channels, panelColumns);
+        _columns = new ColumnPanels(arena, keys, channels, panelColumns);
         InverseNorms = new float[keys];
+        _hasColumns = new bool[(keys + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows];
         _finite = new bool[(keys + ColumnPanels.TileRows - 1) / ColumnPanels.TileRows];
     }
 
     internal PaddedRows Rows { get; }
-
-    internal ColumnPanels Columns { get; }
 
     internal float[] InverseNorms { get; }
 
@@ -49,6 +51,27 @@ internal sealed class UnitKeys
             Screen?.Fill(tile, Rows, rows);
         }
 
-        Columns.Fill(tile, Rows.Row(first), Rows.Stride, rows);
+        _hasColumns[tile] = false;
+    }
+
+    /// <summary>
+    /// A tile as columns, transposed when it is first asked for: most tiles of a screened head never are. By any thread at any time.
+    /// </summary>
+    internal unsafe RightFactor Columns(int tile)
+    {
+        if (!Volatile.Read(ref _hasColumns[tile]))
+        {
+            lock (_filling)
+            {
+                if (!_hasColumns[tile])
+                {
+                    int first = tile * ColumnPanels.TileRows;
+                    _columns.Fill(tile, Rows.Row(first), Rows.Stride, Math.Min(ColumnPanels.TileRows, Rows.Rows - first));
+                    Volatile.Write(ref _hasColumns[tile], true);
+                }
+            }
+        }
+
+        return _columns.Tile(tile);
     }
 }

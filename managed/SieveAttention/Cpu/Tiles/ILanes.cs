@@ -29,6 +29,9 @@ internal unsafe interface ILanes<TVector>
     /// <summary>Lanewise maximum; a NaN in <paramref name="a"/> or <paramref name="b"/> gives NaN.</summary>
     static abstract TVector Max(TVector a, TVector b);
 
+    /// <summary>Lanewise maximum; where one is NaN, either of them.</summary>
+    static abstract TVector MaxOfNumbers(TVector a, TVector b);
+
     /// <summary>Lanes below <paramref name="low"/> or above <paramref name="high"/> become these; NaN stays NaN.</summary>
     static abstract TVector Clamp(TVector value, float low, float high);
 
@@ -58,7 +61,7 @@ internal unsafe interface ILanes<TVector>
     /// <summary>Maximum of all lanes; NaN where one is NaN.</summary>
     static abstract float Largest(TVector value);
 
-    /// <summary>Whether this machine multiplies bytes, which <see cref="AddByteProducts"/> and <see cref="ByteSumsAbove"/> need.</summary>
+    /// <summary>Whether this machine multiplies bytes, which <see cref="AddByteProducts"/> and <see cref="ByteTotals"/> need.</summary>
     static abstract bool HasByteProducts { get; }
 
     /// <summary>
@@ -67,8 +70,6 @@ internal unsafe interface ILanes<TVector>
     /// </summary>
     static abstract TVector AddByteProducts(TVector unsignedBytes, TVector signedBytes, TVector sums);
 
-    /// <summary>
-    /// Adds the corrections to the 16-bit sums modulo 2^16; bit c is set iff both sums of lane c together exceed bound[c].
-    /// </summary>
-    static abstract ulong ByteSumsAbove(TVector sums, TVector corrections, TVector bound);
+    /// <summary>Adds the corrections to the 16-bit sums modulo 2^16; each lane becomes the total of its two sums, as a float.</summary>
+    static abstract TVector ByteTotals(TVector sums, TVector corrections);
 }

@@ -35,6 +35,9 @@ internal readonly unsafe struct Lanes128 : ILanes<Vector128<float>>
     public static Vector128<float> Max(Vector128<float> a, Vector128<float> b) => Vector128.Max(a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> MaxOfNumbers(Vector128<float> a, Vector128<float> b) => Vector128.MaxNative(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> Clamp(Vector128<float> value, float low, float high) =>
         Vector128.MinNative(Vector128.Create(high), Vector128.MaxNative(Vector128.Create(low), value));
 
@@ -83,10 +86,9 @@ internal readonly unsafe struct Lanes128 : ILanes<Vector128<float>>
         (sums.AsInt16() + Ssse3.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong ByteSumsAbove(Vector128<float> sums, Vector128<float> corrections, Vector128<float> bound)
+    public static Vector128<float> ByteTotals(Vector128<float> sums, Vector128<float> corrections)
     {
         Vector128<short> halves = sums.AsInt16() + corrections.AsInt16();
-        Vector128<int> whole = Sse2.MultiplyAddAdjacent(halves, Vector128<short>.One);
-        return Vector128.GreaterThan(Vector128.ConvertToSingle(whole), bound).ExtractMostSignificantBits();
+        return Vector128.ConvertToSingle(Sse2.MultiplyAddAdjacent(halves, Vector128<short>.One));
     }
 }

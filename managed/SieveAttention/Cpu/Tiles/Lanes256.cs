@@ -35,6 +35,9 @@ internal readonly unsafe struct Lanes256 : ILanes<Vector256<float>>
     public static Vector256<float> Max(Vector256<float> a, Vector256<float> b) => Vector256.Max(a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> MaxOfNumbers(Vector256<float> a, Vector256<float> b) => Vector256.MaxNative(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> Clamp(Vector256<float> value, float low, float high) =>
         Vector256.MinNative(Vector256.Create(high), Vector256.MaxNative(Vector256.Create(low), value));
 
@@ -79,10 +82,9 @@ internal readonly unsafe struct Lanes256 : ILanes<Vector256<float>>
         (sums.AsInt16() + Avx2.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong ByteSumsAbove(Vector256<float> sums, Vector256<float> corrections, Vector256<float> bound)
+    public static Vector256<float> ByteTotals(Vector256<float> sums, Vector256<float> corrections)
     {
         Vector256<short> halves = sums.AsInt16() + corrections.AsInt16();
-        Vector256<int> whole = Avx2.MultiplyAddAdjacent(halves, Vector256<short>.One);
-        return Vector256.GreaterThan(Vector256.ConvertToSingle(whole), bound).ExtractMostSignificantBits();
+        return Vector256.ConvertToSingle(Avx2.MultiplyAddAdjacent(halves, Vector256<short>.One));
     }
 }

@@ -55,6 +55,48 @@ internal static class RowMath
         }
     }
 
+    /// <summary>target *= factors.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static void Multiply(ReadOnlySpan<float> factors, Span<float> target)
+    {
+        ref float from = ref MemoryMarshal.GetReference(factors);
+        ref float to = ref MemoryMarshal.GetReference(target[..factors.Length]);
+        int c = 0;
+        for (; c + 8 <= factors.Length; c += 8)
+        {
+            (Vector256.LoadUnsafe(ref to, (nuint)c) * Vector256.LoadUnsafe(ref from, (nuint)c)).StoreUnsafe(ref to, (nuint)c);
+        }
+
+        for (; c < factors.Length; c++)
+        {
+            target[c] *= factors[c];
+        }
+    }
+
+    /// <summary>Sum of squares in double.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static double WideSumOfSquares(ReadOnlySpan<float> row)
+    {
+        ref float start = ref MemoryMarshal.GetReference(row);
+        Vector256<double> sum0 = default;
+        Vector256<double> sum1 = default;
+        int c = 0;
+        for (; c + 8 <= row.Length; c += 8)
+        {
+            (Vector256<double> x0, Vector256<double> x1) = Vector256.Widen(Vector256.LoadUnsafe(ref start, (nuint)c));
+            sum0 = Vector256.FusedMultiplyAdd(x0, x0, sum0);
+            sum1 = Vector256.FusedMultiplyAdd(x1, x1, sum1);
+        }
+
+        double sum = Vector256.Sum(sum0 + sum1);
+        for (; c < row.Length; c++)
+        {
+            sum += (double)row[c] * row[c];
+        }
+
+        return sum;
+    }
+
     /// <summary>target += source.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Add(ReadOnlySpan<float> source, Span<float> target)
