@@ -16,14 +16,10 @@ struct BackwardCall {
   throw Failure(SIEVE_STATUS_INVALID_ARGUMENT, message);
 }
 
-// The weights are recomputed with the epilogue's factor inside their exponent, as its logarithm.
 void require_epilogue(const sieve_attention_problem &p) {
   if (p.norm != SIEVE_NORM_NONE)
     throw Failure(SIEVE_STATUS_UNSUPPORTED,
                   format("problem.norm is %d; allowed: 0, the backward pass of softmax attention has no norm", p.norm));
-  if (!(p.output_scale > 0))
-    invalid(format("problem.output_scale is %g; allowed: larger than 0 in a backward call",
-                   static_cast<double>(p.output_scale)));
 }
 
 // What the forward call gave, and the upstream gradient.
@@ -94,7 +90,10 @@ void plan_workspace(const Kernel<BackwardPlan> &kernel, const Dimensions &d, Wor
   const int64_t rows = plan.padded_rows * problem.query_heads;
   plan.shifts = carved.take<float>(rows);
   plan.deltas = carved.take<float>(rows);
-  plan.query_sums = carved.take<float>(rows * kernel.compiled_head_dim);
+  if (problem.row_factor.kind != RowFactorKind::kNone) plan.factors = carved.take<float>(rows);
+  if (plan.query_gradient.data != nullptr || plan.row_factor_gradient.data != nullptr ||
+      plan.row_first_gradient != nullptr || plan.row_second_gradient != nullptr)
+    plan.query_sums = carved.take<float>(rows * kernel.compiled_head_dim);
   plan.turns = carved.take<int32_t>(rows / 64 * 2);
 }
 

@@ -12,7 +12,7 @@ namespace SieveAttention;
 /// zero side.
 /// </summary>
 /// <remarks>
-/// Runs on the Reference and Cpu devices, both passes. An instance is immutable and may be used from several threads; tensors are the
+/// Runs on the Reference and Cpu devices, both passes; <see cref="RowFunctionDecode"/> decodes. An instance is immutable and may be used from several threads; tensors are the
 /// caller's. On the Cpu device nothing but the last digits of the gradients of keys and values depends on the number of threads.
 /// </remarks>
 public sealed class RowFunctionAttention
@@ -85,40 +85,25 @@ public sealed class RowFunctionAttention
         return HostRowFunction.Backward(_device, problem, _options, inputs, outputGradient);
     }
 
-    private AttentionProblem Check(string what, RowFunctionInputs inputs)
+    /// <summary>Checks everything before any work.</summary>
+    internal AttentionProblem Check(string what, RowFunctionInputs inputs)
     {
         DeviceGuard.OnlyOn(_device, what, AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
         ArgumentNullException.ThrowIfNull(inputs);
         AttentionProblem problem = ProblemBuilder.Build(
             _device, _options.Mask, _options.Scores, _options.Epilogue, inputs.Attention);
-        if (_options.Weights.HeadParameter is var (name, values))
+        CheckWeights(_device, problem, _options.Weights, inputs.Extras);
+        return problem;
+    }
+
+    /// <summary>Checks the parameters and tensors that only some weights have.</summary>
+    internal static void CheckWeights(AttentionDevice device, in AttentionProblem problem, RowWeights weights, RowFunctionExtras extras)
+    {
+        if (weights.HeadParameter is var (name, values))
         {
             ProblemBuilder.CheckHeadValues(problem, values.Count, name, name);
         }
 
-        CheckAffine(problem, inputs.AffineFactor, nameof(inputs.AffineFactor), isRequired: true);
-        CheckAffine(problem, inputs.AffineShift, nameof(inputs.AffineShift), isRequired: false);
-        return problem;
-    }
-
-    private void CheckAffine(in AttentionProblem problem, AttentionTensor? tensor, string name, bool isRequired)
-    {
-        bool isAffine = _options.Weights is AffineWeights;
-        if (tensor is not null && !isAffine)
-        {
-            string weights = _options.Weights.GetType().Name;
-            throw Guard.Tensor(name, $"{name} is given and Weights are {weights}; allowed: with AffineWeights only.");
-        }
-
-        if (tensor is null && isAffine && isRequired)
-        {
-            throw Guard.Tensor(
-                name, $"{name} is absent and Weights are AffineWeights; allowed: a tensor [batch, query heads, queries, 1].");
-        }
-
-        if (tensor is not null)
-        {
-            ProblemBuilder.CheckRowInput(_device, problem, tensor, name);
-        }
+        extras.Check(device, problem, weights);
     }
 }

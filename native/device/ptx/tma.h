@@ -16,6 +16,13 @@ __device__ inline void cp_async_bulk_tensor_4d(uint32_t target, const void *tens
       : "memory");
 }
 
+// cp.async.bulk: `bytes` contiguous bytes, a multiple of 16 at addresses divisible by 16; completes on an mbarrier.
+__device__ inline void cp_async_bulk(uint32_t target, const void *source, uint32_t bytes, uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(target),
+               "l"(source), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
 // prefetch.tensormap: brings a descriptor near before its first use.
 __device__ inline void prefetch_tensormap(const void *tensor_map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(tensor_map) : "memory");

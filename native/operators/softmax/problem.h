@@ -31,12 +31,14 @@ struct ForwardPlan : Plan {
   int32_t *next_tile = nullptr;  // counter of kernels whose blocks compute many tiles
 };
 
-// Backward keeps per query row two floats, in arrays [query heads][padded rows]: sequence s of a packed problem begins
-// at tile query_starts[s] / kPaddedRows + s, batch entry b of any other at b * ceil(queries / kPaddedRows).
-//   shifts   lse / ln 2 - log2(output_scale * sigmoid(gate));  +infinity for rows outside the sequence or without a key
-//   deltas   output . output_gradient / (output_scale * sigmoid(gate)), 0 for those rows
-// With weights p'_ij = exp2(s_ij / ln 2 - shifts_i) the gradients are dv_j = sum_i p'_ij do_i and
-// ds_ij = p'_ij (do_i . v_j - deltas_i): the epilogue costs the main kernel nothing.
+// Backward keeps per query row up to three floats, in padded arrays (device/padded_rows.h):
+//   shifts   (lse - ln sigmoid(gate)) / ln 2;  +infinity for rows outside the sequence or without a key
+//   deltas   output . output_gradient / (output_scale sigmoid(gate));  0 for those rows, and where the divisor is 0
+//   factors  the row factor n_i, where the problem has one
+// With p'_ij = exp2(scale n_i / ln 2 * q_i . k_j - shifts_i) <= 1 and ds_ij = p'_ij (do_i . v_j - deltas_i) the
+// gradients are output_scale times: dv_j = sum_i p'_ij do_i, dk_j = scale sum_i n_i ds_ij q_i, dq_i = scale n_i sum_j
+// ds_ij k_j. So the gate costs the pairs nothing, and output_scale may be 0 or negative. Pairs that a row does not see
+// have p' = ds = 0.
 struct BackwardPlan : Plan {
   TensorView output_gradient;
   TensorView query_gradient;  // data = nullptr: not wanted
@@ -53,9 +55,10 @@ struct BackwardPlan : Plan {
   int64_t padded_rows = 0;  // of one query head, all sequences together
   float *shifts = nullptr;
   float *deltas = nullptr;
+  float *factors = nullptr;  // null without a row factor
   // Sums for the query gradient, without scale and row factor: [query heads][padded rows / 64][dim / 8][128][4], the
   // accumulators of 64 query rows (16 a warp, 4 warps) in the order in which the threads hold them; dim is the kernel's
-  // compiled_head_dim.
+  // compiled_head_dim. Null where no gradient of queries or row factors is wanted.
   float *query_sums = nullptr;
   int32_t *turns = nullptr;  // [query heads][padded rows / 64][2]: who may add next, where the order is fixed
 };

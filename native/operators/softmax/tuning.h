@@ -54,7 +54,7 @@ struct GenericTiling {
 constexpr GenericTiling forward_tiling_sm80(int head_dim, int value_dim) {
   if (value_dim == 256 || head_dim == 256) return {128, 1, 32, 32, 2, 1, false};
   if (head_dim <= 64 && value_dim <= 64) return {128, 2, 128, 64, 2, 2, false};
-  return {128, 2, 64, 32, 2, 2, true};
+  return {128, 2, 64, 32, 2, 2, true};  // 32 rows a warp read the keys half as often
 }
 
 template <typename T, int kDim, int kValue, GenericTiling kTiling = forward_tiling_sm80(kDim, kValue)>
@@ -73,6 +73,86 @@ struct ForwardShapeSm80 {
   static constexpr int kStages = kTiling.stages;
   static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
   static constexpr bool kQueriesStay = kTiling.queries_stay;
+};
+
+// ---- decode, both paths: memory is the limit; a stage is 32 KB of keys and values at every head_dim.
+struct DecodeTiling {
+  int key_block;  // keys a stage
+  int key_chunk;  // keys that a warp scores at once
+  int stages;
+  int warps;                      // that compute
+  int blocks_per_multiprocessor;  // that registers and shared memory must allow
+};
+
+constexpr DecodeTiling decode_tiling_sm80(int head_dim) {
+  if (head_dim == 256) return {32, 16, 3, 4, 1};  // registers: the output alone takes half of them
+  return {8192 / head_dim, 32, 3, 4, 2};
+}
+
+constexpr DecodeTiling decode_tiling_sm90(int head_dim) {
+  if (head_dim == 256) return {32, 16, 6, 4, 1};
+  return {8192 / head_dim, 32, 3, 4, 2};
+}
+
+template <typename T, int kDim, DecodeTiling kTiling>
+struct DecodeShape {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kDim;
+  static constexpr int kViews = 1;
+  static constexpr int kRowScalars = 1;  // factor of the scores, in base 2
+  static constexpr int kKeyBlock = kTiling.key_block;
+  static constexpr int kKeyChunk = kTiling.key_chunk;
+  static constexpr int kStages = kTiling.stages;
+  static constexpr int kWarps = kTiling.warps;
+  static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
+};
+
+// ---- backward, generic: dK and dV of a warp's keys (16 key_tiles) stay in registers beside S and dP of a chunk.
+struct BackwardTiling {
+  int key_tiles;  // 16-key tiles a warp
+  int warps;
+  int query_block;
+  int query_chunk;  // queries scored at once
+  int stages;
+  int dq_row_warps;  // warps side by side along the queries of dQ; the others share its channels
+  int blocks_per_multiprocessor;
+};
+
+constexpr BackwardTiling backward_tiling_sm80(int dim) {
+  if (dim == 64) return {2, 4, 128, 32, 1, 4, 2};
+  return {1, 4, 64, 64, 1, 1, 2};
+}
+
+template <typename T, int kDim, BackwardTiling kTiling = backward_tiling_sm80(kDim)>
+struct BackwardShapeSm80 {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kDim;
+  static constexpr int kKeyTiles = kTiling.key_tiles;
+  static constexpr int kThreads = 32 * kTiling.warps;
+  static constexpr int kKeyBlock = 16 * kKeyTiles * kTiling.warps;
+  static constexpr int kQueryBlock = kTiling.query_block;
+  static constexpr int kQueryChunk = kTiling.query_chunk;
+  static constexpr int kStages = kTiling.stages;
+  static constexpr int kDqRowWarps = kTiling.dq_row_warps;
+  static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
+};
+
+// ---- backward, Hopper: 64 queries a tile. With 128 the scores, dweights and their operands do not fit the registers
+// beside the sums (C7512), and the tile is waited for instead of overlapped.
+template <typename T, int kDim, bool kHasRowFactors, bool kFixedOrder>
+struct BackwardShapeSm90 {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kDim;
+  static constexpr int kQueryBlock = 64;
+  static constexpr int kKeyBlock = 128;
+  static constexpr int kStages = kDim == 64 ? 4 : 2;
+  static constexpr int kProducerRegisters = 24;
+  static constexpr int kConsumerRegisters = 240;
+  static constexpr bool kRowFactors = kHasRowFactors;
+  static constexpr bool kOrdered = kFixedOrder;
 };
 
 }  // namespace sieve::softmax
