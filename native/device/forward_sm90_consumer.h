@@ -79,14 +79,14 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
   // multiplied by the instructions that can take it apart.
   __device__ bool values_are_finite() const {
     const uint4 *value = reinterpret_cast<const uint4 *>(shared.stages[values.stage].value);
-    uint32_t bad = 0;
+    uint32_t largest = 0;  // magnitudes order as integers do, and what is not finite is larger than all else
 #pragma unroll 4
     for (int i = thread; i < kN * Shared::kValuePanels * 8; i += 128) {
       const uint4 chunk = value[i];
-      bad |= non_finite<Element>(chunk.x) | non_finite<Element>(chunk.y) | non_finite<Element>(chunk.z) |
-             non_finite<Element>(chunk.w);
+      largest = __vmaxu2(largest, __vmaxu2(__vmaxu2(chunk.x & 0x7fff7fffu, chunk.y & 0x7fff7fffu),
+                                           __vmaxu2(chunk.z & 0x7fff7fffu, chunk.w & 0x7fff7fffu)));
     }
-    return !ptx::bar_red_or(kConsumerBarrier + index, 128, bad != 0);
+    return !ptx::bar_red_or(kConsumerBarrier + index, 128, non_finite<Element>(largest) != 0);
   }
 
   __device__ void add_contained_values() {

@@ -11,11 +11,12 @@ struct HopperTiling {
   int key_block;
   int stages;
   int query_stages;  // 2: the queries of the next tile arrive under the present one
+  int consumers;
 };
 
 constexpr HopperTiling forward_tiling_sm90(int head_dim, int value_dim) {
-  if (value_dim == 256) return head_dim == 256 ? HopperTiling{80, 2, 1} : HopperTiling{96, 2, 1};
-  return {128, 2, 2};
+  if (value_dim == 256) return head_dim == 256 ? HopperTiling{80, 2, 1, 2} : HopperTiling{96, 2, 1, 2};
+  return {128, 2, 2, 2};
 }
 
 template <typename T, int kDim, int kValue, HopperTiling kTiling = forward_tiling_sm90(kDim, kValue)>
@@ -26,7 +27,7 @@ struct ForwardShapeSm90 {
   static constexpr int kViews = 1;
   static constexpr int kKeyScalars = 0;
   static constexpr int kRowScalars = 1;  // row factor
-  static constexpr int kConsumers = 2;
+  static constexpr int kConsumers = kTiling.consumers;
   static constexpr int kRows = 64 * kConsumers;
   static constexpr int kRowTiles = 1;
   static constexpr int kThreads = 128 * (kConsumers + 1);
@@ -34,8 +35,8 @@ struct ForwardShapeSm90 {
   static constexpr int kKeyChunk = kTiling.key_block;
   static constexpr int kStages = kTiling.stages;
   static constexpr int kQueryStages = kTiling.query_stages;
-  static constexpr int kProducerRegisters = 40;
-  static constexpr int kConsumerRegisters = 232;
+  static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 32;
+  static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 160;
 };
 
 // ---- forward, generic: the output (row_tiles * value_dim / 2 registers), the scores of a chunk (row_tiles * key_chunk

@@ -97,8 +97,8 @@ struct Weights {
             sum += s;
           }
         state.total[m][half] = fmaf(state.total[m][half], state.factor[m][half], sum);
-        // The sum is asked for a NaN only to have all weights computed before the vote, which the compiler does not move:
-        // else it leaves a part of them for the time after the product that they should run beside.
+        // The sum is asked for a NaN only to have all weights computed before the vote, which the compiler does not
+        // move: else it leaves a part of them for the time after the product that they should run beside.
         changed |= moves || !(state.total[m][half] == state.total[m][half]);
       }
     }
