@@ -71,6 +71,38 @@ __device__ inline void packed_product(Accumulators<kRowTiles, kChannels> &sums,
   }
 }
 
+// sums += weights . values, the weights of kRowTiles x 16 rows in shared memory, [rows][values]; of the values'
+// channels those from 16 first_channels on. change(step, words) may alter the weights of 16 values before they are
+// used.
+template <typename Element, int kRowTiles, int kColumns, int kTileRows, int kValues, int kChannels, class Change>
+__device__ inline void shared_sum(Accumulators<kRowTiles, kColumns> &sums, uint32_t weight_tile, int first_row,
+                                  uint32_t value_tile, int first_channels, const Change &change) {
+  using WeightTile = SharedTile<kTileRows, kValues>;
+  using ValueTile = SharedTile<kValues, kChannels>;
+  const int lane = lane_index();
+  const uint32_t weights = weight_tile + WeightTile::offset(first_row + (lane & 15), lane >> 4);
+  const uint32_t values = ValueTile::step(value_tile + ValueTile::offset(lane & 15, lane >> 4), first_channels);
+#pragma unroll
+  for (int k = 0; k < kValues / 16; ++k) {
+    uint32_t a[kRowTiles][4];
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+      ptx::ldmatrix_x4(a[m], WeightTile::step(weights + m * 16 * kValues * 2, k));
+      change(k, a[m]);
+    }
+#pragma unroll
+    for (int n = 0; n < kColumns / 16; ++n) {
+      uint32_t b[4];
+      ptx::ldmatrix_x4_trans(b, ValueTile::step(values + k * 16 * kChannels * 2, n));
+#pragma unroll
+      for (int m = 0; m < kRowTiles; ++m) {
+        ptx::mma_m16n8k16<Element>(sums[m][2 * n], a[m], b[0], b[1]);
+        ptx::mma_m16n8k16<Element>(sums[m][2 * n + 1], a[m], b[2], b[3]);
+      }
+    }
+  }
+}
+
 // sums = gradients^T . keys: of a tile [keys][queries] the queries [16 first_tile, 16 (first_tile + kRowTiles)), of a
 // tile [keys][channels] the channels [16 first_channels, ...).
 template <typename Element, int kRowTiles, int kColumns, int kKeys, int kQueries, int kChannels>
