@@ -34,6 +34,9 @@ Dimensions require_cache(const sieve_softmax_decode_arguments &a, DecodePlan &pl
   require_value({"value", &a.value}, {"key", &a.key}, d);
   require_range("page_table_width", a.page_table_width, paged, paged ? kMostRows / d.keys : 0);
   if (!paged) return d;
+  if (d.keys % 16 != 0)
+    throw Failure(SIEVE_STATUS_UNSUPPORTED,
+                  format("key has pages of %lld keys; allowed: a multiple of 16", static_cast<long long>(d.keys)));
   plan.page_table = a.page_table;
   plan.page_table_width = a.page_table_width;
   plan.page_size = static_cast<int32_t>(d.keys);

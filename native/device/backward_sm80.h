@@ -34,8 +34,8 @@
 // docs/kernels.md says what two views and other weights add.
 #pragma once
 
-#include "device/backward.h"
 #include "device/gradient_products.h"
+#include "device/key_blocks.h"
 #include "device/ptx/reduce.h"
 #include "device/ptx/store_shared.h"
 
@@ -46,7 +46,6 @@ struct BackwardArguments {
   ProblemView problem;
   int32_t head_dim = 0;  // of the tensors; the shape's or less
   int32_t value_dim = 0;
-  int32_t key_blocks = 0;  // a head
   TensorView query;
   TensorView key;
   TensorView value;
@@ -66,6 +65,16 @@ struct BackwardArguments {
   typename Policy::Arguments policy;
 };
 
+// What a thread block works on. It waits in shared memory: registers are scarcer, and none of it is needed per pair.
+struct BackwardPlace {
+  Sequence sequence;
+  int key_head;
+  int key_block;
+  int64_t padded;  // of row 0 of the sequence
+  int first_tile;  // of query rows that see a key of the block
+  int tiles;
+};
+
 template <class Policy>
 struct BackwardSharedMemory {
   using Shape = typename Policy::Shape;
@@ -81,8 +90,7 @@ struct BackwardSharedMemory {
   float row_scalars[Shape::kStages][3][Shape::kQueryBlock];  // shifts, deltas, factors
   float key_marks[Shape::kKeyBlock];                         // 0, or NaN for keys that are not finite
   int has_key_marks;
-  KeyBlockWork<Shape::kQueryBlock, Shape::kKeyBlock>
-      work;  // the same for all threads: it waits here, registers are scarcer
+  BackwardPlace place;
 };
 
 // Copies kRows rows of a tensor, from `row` on; rows from `valid` on and channels from `channels` on become zero.
@@ -90,11 +98,12 @@ template <int kThreads, int kRows, int kChannels>
 __device__ inline void load_tile(uint8_t *tile, const TensorView &tensor, int batch, int head, int64_t row, int valid,
                                  int channels) {
   using Tile = SharedTile<kRows, kChannels>;
-  const bool inside = static_cast<int>(threadIdx.x) % Tile::kChunks * 8 < channels;
-  Tile::template load<kThreads>(ptx::shared_address(tile),
-                                Tile::template thread_source<kThreads>(
-                                    static_cast<const uint16_t *>(tensor.row(batch, head, row, 2)), tensor.row_stride),
-                                tensor.row_stride, inside ? valid : 0);
+  const int thread = ptx::mov_here(static_cast<int>(threadIdx.x));
+  Tile::template load<kThreads>(
+      ptx::shared_address(tile),
+      Tile::template thread_source<kThreads>(static_cast<const uint16_t *>(tensor.row(batch, head, row, 2)),
+                                             tensor.row_stride, thread),
+      tensor.row_stride, Tile::template inside<kThreads>(channels, thread) ? valid : 0, thread);
 }
 
 // Replaces the 16-byte pieces of a tile that hold a value that is not finite by zeros, and marks their rows with NaN.
@@ -141,17 +150,19 @@ struct BackwardBlock {
   static constexpr int kDqRowTiles = kQueryBlock / 16 / Shape::kDqRowWarps;
   static constexpr int kDqColumns = Shape::kHeadDim * Shape::kDqRowWarps / kWarps;
   static_assert(Shape::kKeyBlock * kSplit == kWarps * kWarpKeys, "every warp, or kSplit of them, own their keys");
-  static_assert(kPaddedRows % kQueryBlock == 0 && kQueryBlock % 64 == 0, "query tiles are whole padded tiles");
+  static_assert(PaddedRows::kTile % kQueryBlock == 0 && kQueryBlock % 64 == 0, "query tiles are whole padded tiles");
   static_assert(kWarpQueries % kQueryChunk == 0 && kQueryChunk % 16 == 0, "whole chunks of whole products");
   static_assert(kDqRowTiles * 16 * Shape::kDqRowWarps == kQueryBlock && kDqColumns % 16 == 0, "whole products");
 
   const BackwardArguments<Policy> &a;
   SharedMemory &shared;
-  const KeyBlockWork<kQueryBlock, Shape::kKeyBlock> &work;
+  const BackwardPlace &place;
+
+  __device__ int first_key() const { return place.key_block * Shape::kKeyBlock; }
 
   // Starts copying a tile of query rows into a stage.
   __device__ void load(const QueryTile &at, int stage) const {
-    const Sequence &sequence = work.sequence;
+    const Sequence &sequence = place.sequence;
     const int row = at.tile * kQueryBlock;
     const int64_t tensor_row = sequence.query_start + static_cast<int64_t>(row);
     load_tile<kThreads, kQueryBlock, Shape::kHeadDim>(shared.stages[stage].query, a.query, sequence.batch, at.head,
@@ -159,13 +170,21 @@ struct BackwardBlock {
     load_tile<kThreads, kQueryBlock, Shape::kValueDim>(shared.stages[stage].output_gradient, a.output_gradient,
                                                        sequence.batch, at.head, tensor_row, sequence.queries - row,
                                                        a.value_dim);
-    const int64_t first = at.head * a.padded_rows + work.padded_row + row;
+    const int64_t first = at.head * a.padded_rows + place.padded + row;
     const int scalars = a.factors != nullptr ? 3 : 2;
 #pragma unroll 1
     for (int i = ptx::mov_here(static_cast<int>(threadIdx.x)); i < scalars * kQueryBlock; i += kThreads) {
       const float *source = i < kQueryBlock ? a.shifts : i < 2 * kQueryBlock ? a.deltas : a.factors;
       ptx::cp_async_4(ptx::shared_address(&shared.row_scalars[stage][0][0] + i), source + first + i % kQueryBlock, 4);
     }
+  }
+
+  // Whether a row of the tile does not see a key of the block: only such pairs need masks.
+  __device__ bool crosses_an_edge(int tile) const {
+    const Sequence &sequence = place.sequence;
+    const int first = tile * kQueryBlock, last = first + kQueryBlock - 1;
+    return last >= sequence.queries || first_key() + Shape::kKeyBlock > sequence.visible(a.problem, first).end ||
+           first_key() < sequence.visible(a.problem, last).first;
   }
 
   // Scores and products of value gradients of one chunk -> weights and score gradients. The latter go to shared memory
@@ -193,9 +212,9 @@ struct BackwardBlock {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const int row = tile * kQueryBlock + column + 8 * n + i;
-          range[i] = work.sequence.visible(a.problem, row);
-          range[i].first -= work.first_key + key;
-          range[i].end = row < work.sequence.queries ? range[i].end - work.first_key - key : range[i].first;
+          range[i] = place.sequence.visible(a.problem, row);
+          range[i].first -= first_key() + key;
+          range[i].end = row < place.sequence.queries ? range[i].end - first_key() - key : range[i].first;
         }
       }
 #pragma unroll
@@ -264,13 +283,14 @@ struct BackwardBlock {
     transposed_product<Element, kDqRowTiles, kDqColumns, Shape::kKeyBlock, kQueryBlock, Shape::kHeadDim>(
         sums, ptx::shared_address(shared.score_gradients), thread % 32, first_tile, ptx::shared_address(shared.key),
         first_column / 16);
-    const int64_t first = at.head * a.padded_rows + work.padded_row + at.tile * kQueryBlock;
+    const int64_t first = at.head * a.padded_rows + place.padded + at.tile * kQueryBlock;
     int32_t *turn = a.turns + first / 64 * 2;
-    int rank = 0;
+    int behind = 0;
     if (a.turns != nullptr) {
-      rank = work.rank(a.problem, at.tile, true);
+      behind = blocks_behind(a.problem, place.sequence, place.key_block, Shape::kKeyBlock, at.tile * kQueryBlock,
+                             kQueryBlock);
       if (threadIdx.x == 0)
-        while (ptx::load_acquire(turn) != rank) {
+        while (ptx::load_acquire(turn) != behind) {
         }
       __syncthreads();
     }
@@ -286,7 +306,7 @@ struct BackwardBlock {
       __syncthreads();
       if (threadIdx.x == 0) {
         __threadfence();
-        ptx::store_release(turn, rank + 1);
+        ptx::store_release(turn, behind + 1);
       }
     }
   }
@@ -296,16 +316,16 @@ struct BackwardBlock {
   __device__ void store(const float (&sums)[kKeyTiles][kChannels / 8][4], const TensorView &gradient, OutputType type,
                         float scale, int warp_key, int first_channel, int channels) const {
     if (gradient.data == nullptr) return;
-    const Sequence &sequence = work.sequence;
+    const Sequence &sequence = place.sequence;
     const int rows = a.problem.query_starts != nullptr ? sequence.keys : a.problem.keys;
     const int lane = lane_index();
 #pragma unroll
     for (int m = 0; m < kKeyTiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int row = work.first_key + warp_key + 16 * m + 8 * half + lane / 4;
+        const int row = first_key() + warp_key + 16 * m + 8 * half + lane / 4;
         if (row >= rows) continue;
-        void *target = gradient.row(sequence.batch, work.place.key_head, sequence.key_start + static_cast<int64_t>(row),
+        void *target = gradient.row(sequence.batch, place.key_head, sequence.key_start + static_cast<int64_t>(row),
                                     type == OutputType::kFloat32 ? 4 : 2);
 #pragma unroll
         for (int n = 0; n < kChannels / 8; ++n) {
@@ -334,30 +354,41 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   extern __shared__ __align__(128) uint8_t raw[];
   SharedMemory &shared = *reinterpret_cast<SharedMemory *>(raw);
 
-  using Work = KeyBlockWork<Shape::kQueryBlock, Shape::kKeyBlock>;
   // Without turns the blocks with most query rows (the first keys, under a causal mask) start first.
-  const KeyPlace place =
-      KeyPlace::of<Shape::kKeyBlock>(a.problem, a.key_blocks, a.turns != nullptr, static_cast<int>(blockIdx.x));
-  const Sequence sequence = Sequence::at(a.problem, place.index);
-  const int first_key = place.block * Shape::kKeyBlock;
+  const int index = static_cast<int>(a.turns == nullptr ? blockIdx.x : gridDim.x - 1 - blockIdx.x);
+  const KeyBlockPlace key_place = KeyBlockPlace::of(a.problem, Shape::kKeyBlock, index);
+  if (key_place.sequence < 0) return;
+  const Sequence sequence = Sequence::at(a.problem, key_place.sequence);
+  const int first_key = key_place.key_block * Shape::kKeyBlock;
   const int rows = a.problem.query_starts != nullptr ? sequence.keys : a.problem.keys;
-  if (first_key < 0 || first_key >= rows) return;  // between packed sequences
-  if (threadIdx.x == 0) shared.work = Work::of(a.problem, place);
+  if (first_key >= rows) return;
+  const RowRange visible =
+      rows_that_see(a.problem, sequence, first_key, min(first_key + Shape::kKeyBlock, sequence.keys));
+  if (threadIdx.x == 0) {
+    const int first_tile = visible.first / Shape::kQueryBlock;
+    const int tiles = (visible.end + Shape::kQueryBlock - 1) / Shape::kQueryBlock - first_tile;
+    shared.place = {sequence,
+                    key_place.key_head,
+                    key_place.key_block,
+                    PaddedRows::first(a.problem, sequence, key_place.sequence),
+                    first_tile,
+                    visible.first < visible.end ? tiles : 0};
+  }
   __syncthreads();
-  const Work &work = shared.work;
-  const Block block{a, shared, work};
+  const BackwardPlace &place = shared.place;
+  const Block block{a, shared, place};
   const auto load_ahead = [&](QueryTile at, int steps, int stage) {
     at.tile += steps;
-    for (; at.tile >= work.first_tile + work.tiles; at.tile -= work.tiles) ++at.head;
-    if (at.head < (work.place.key_head + 1) * a.problem.group) block.load(at, stage);
+    for (; at.tile >= place.first_tile + place.tiles; at.tile -= place.tiles) ++at.head;
+    if (at.head < (place.key_head + 1) * a.problem.group) block.load(at, stage);
     ptx::cp_async_commit_group();
   };
 
   const int64_t key_row = sequence.key_start + static_cast<int64_t>(first_key);
-  QueryTile at{work.place.key_head * a.problem.group, work.first_tile};
-  if (work.tiles > 0) {
-    load_tile<kThreads, Shape::kKeyBlock, Shape::kHeadDim>(shared.key, a.key, sequence.batch, place.key_head, key_row,
-                                                           sequence.keys - first_key, a.head_dim);
+  QueryTile at{place.key_head * a.problem.group, place.first_tile};
+  if (place.tiles > 0) {
+    load_tile<kThreads, Shape::kKeyBlock, Shape::kHeadDim>(shared.key, a.key, sequence.batch, key_place.key_head,
+                                                           key_row, sequence.keys - first_key, a.head_dim);
     load_tile<kThreads, Shape::kKeyBlock, Shape::kValueDim>(shared.value, a.value, sequence.batch, place.key_head,
                                                             key_row, sequence.keys - first_key, a.value_dim);
 #pragma unroll
@@ -367,8 +398,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   ptx::cp_async_wait_group<kStages - 1>();
   __syncthreads();
   const int has_key_marks =
-      __syncthreads_or(work.tiles > 0 && take_out_non_finite<Element, kThreads, Shape::kKeyBlock, Shape::kHeadDim>(
-                                             shared.key, shared.key_marks));
+      __syncthreads_or(place.tiles > 0 && take_out_non_finite<Element, kThreads, Shape::kKeyBlock, Shape::kHeadDim>(
+                                              shared.key, shared.key_marks));
   if (threadIdx.x == 0) shared.has_key_marks = has_key_marks;
 
   // Where a warp stands is read where it is needed: cheap, and no registers over the loop.
@@ -380,12 +411,12 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   Accumulators<Shape::kKeyTiles, Block::kWarpValueChannels> value_sums = {};
   int stage = 0;
 #pragma unroll 1
-  while (work.tiles > 0 && at.head < (work.place.key_head + 1) * a.problem.group) {
+  while (place.tiles > 0 && at.head < (place.key_head + 1) * a.problem.group) {
     ptx::cp_async_wait_group<kStages - 1>();
     __syncthreads();  // barrier A
     typename SharedMemory::Stage &tile = shared.stages[stage];
     const int warp_key = first_key_of_warp(), part = part_of_warp();
-    const bool masked = work.is_masked(a.problem, at.tile);
+    const bool masked = block.crosses_an_edge(at.tile);
     if (masked) {
       take_out_non_finite<Element, kThreads, Shape::kQueryBlock, Shape::kHeadDim>(tile.query,
                                                                                   shared.row_scalars[stage][0]);
@@ -422,7 +453,7 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
     }
     load_ahead(at, kStages, stage);
     if (a.query_sums != nullptr) block.add_query_sums(at);
-    if (++at.tile == work.first_tile + work.tiles) at = {at.head + 1, work.first_tile};
+    if (++at.tile == place.first_tile + place.tiles) at = {at.head + 1, place.first_tile};
     if (++stage == kStages) stage = 0;
   }
   const int warp_key = first_key_of_warp(), part = part_of_warp();

@@ -3,14 +3,14 @@
 //   producer thread                            two consumer warpgroups, 64 keys each
 //     keys, values -> once                       wait keys, values
 //     for each query head of the group:          for each query tile:
-//       for each query tile:                       scores^T  = keys . queries^T              (wgmma, shared x shared)
-//         queries, shifts -> a stage               dweights^T = values . doutput^T           (wgmma, shared x shared)
-//         doutput, deltas -> a stage               weights, dscores                          (FP32, under dweights)
-//                                                  dscores -> shared memory
-//                                                  dvalues  += weights^T . doutput           (wgmma, registers x shared)
-//                                                  dqueries  = dscores . keys                (wgmma, shared x shared)
-//                                                  dkeys    += dscores^T . queries           (wgmma, registers x shared)
-//                                                  dqueries -> sums in global memory, next scores start
+//       for each query tile:                       scores^T   = keys . queries^T             (wgmma, shared x shared)
+//         queries, shifts -> a stage               dqueries   = dscores . keys, tile before  (wgmma, shared x shared)
+//         doutput, deltas -> a stage                 weights = policy(scores)                (FP32, under dqueries)
+//                                                    dqueries -> sums in global memory
+//                                                  dweights^T = values . doutput^T           (wgmma, shared x shared)
+//                                                  dvalues   += weights^T . doutput          (wgmma, registers x shared)
+//                                                    dscores -> shared memory                (FP32, under dvalues)
+//                                                  dkeys     += dscores^T . queries          (wgmma, registers x shared)
 //
 // Scores are computed transposed, so that weights and dscores are in registers what the next products take as their
 // first operand; only dscores also go through shared memory, since the queries' gradient sums over the keys of both
@@ -19,7 +19,7 @@
 // Registers of a consumer at 128 channels: 128 for the gradients, 64 scores and dweights, 32 operands.
 #pragma once
 
-#include "device/backward.h"
+#include "device/key_block_work.h"
 #include "device/ptx/mbarrier.h"
 #include "device/ptx/reduce.h"
 #include "device/ptx/stmatrix.h"
@@ -33,14 +33,14 @@
 
 namespace sieve {
 
-// Arrays of kPaddedRows-padded query rows and where the sums for the query gradient go.
+// Padded arrays of the query rows (padded_rows.h), and where the sums for the query gradient go.
 struct GradientRows {
   const float *shifts;
   const float *deltas;
   const float *factors;  // row factors of the scores; read where the shape has them
   int64_t padded_rows;
-  float *query_sums;  // [query heads][padded rows / 64][channels / 8][128 threads][4]
-  int32_t *turns;     // [query heads][padded rows / 64][2], zero at the start; null: any order of summation
+  float *query_sums;  // [query heads][padded rows / 64][channels / 8][128 threads][4]; null: not wanted
+  int32_t *turns;     // [query heads][padded rows / 64][2], zero at the start; used where the order of sums is fixed
 };
 
 template <class Policy>
@@ -54,9 +54,8 @@ struct BackwardSm90Arguments {
   OutputType value_gradient_type;
   int32_t head_dim;  // of the tensors
   int32_t value_dim;
-  int32_t key_blocks;  // a head
-  bool reversed;
   float key_scale;  // of the key gradient
+  float value_scale;
   typename Policy::Arguments policy;
 };
 
@@ -64,7 +63,7 @@ struct BackwardSm90Arguments {
 struct QueryTileVisit {
   int64_t tile64;  // first group of 64 query rows of the sums
   int32_t tile;    // of the sequence
-  int32_t rank;    // visitors of these rows that add before this thread block
+  int32_t turn;    // thread blocks that add to these rows before this one
   bool is_masked;
   bool is_last;
 };
@@ -154,7 +153,7 @@ struct BackwardSm90 {
     load_tile<kN, kV>(shared.value, a.value, key_row, work.place.key_head, batch, &b.key_full);
     // Where the order of summation is free, thread blocks that see the same tiles begin each with another one, so that
     // they do not meet at its sums.
-    const int start = Shape::kOrdered || a.problem.causal ? 0 : work.place.block * (kN / kM) % tiles;
+    const int start = Shape::kOrdered || a.problem.causal ? 0 : work.place.key_block * (kN / kM) % tiles;
     Ring ring;
     const int first_head = work.place.key_head * a.problem.group;
 #pragma unroll 1
@@ -169,7 +168,7 @@ struct BackwardSm90 {
         visit.tile = tile;
         visit.is_masked = work.is_masked(a.problem, tile);
         visit.is_last = step + 1 == tiles && head + 1 == first_head + a.problem.group;
-        if constexpr (Shape::kOrdered) visit.rank = work.rank(a.problem, tile, a.reversed);
+        if constexpr (Shape::kOrdered) visit.turn = work.turn(a.problem, tile);
         copy_tile(shared, a, ring, head, tile);
         ring.advance();
       }
@@ -246,13 +245,15 @@ struct BackwardSm90 {
       ptx::wgmma_commit_group();
     }
 
-    __device__ void start_query_sum(Accumulators<1, kSumChannels> &sum, const Ring &at) {
+    __device__ void wait_scores(const Ring &at) {
+      ptx::mbarrier_wait(address(&shared.barriers.score_full[at.stage]), at.phase);
+    }
+    __device__ void start_query_sum(Accumulators<1, kSumChannels> &sum, int stage) {
       const int row_bytes = kM == 64 ? 0 : index * 64 * 128;
       const int channel = kM == 64 ? index * kSumChannels : 0;
-      const uint64_t rows = ptx::matrix_descriptor(address(shared.score_gradient[at.stage]) + row_bytes, 0);
+      const uint64_t rows = ptx::matrix_descriptor(address(shared.score_gradient[stage]) + row_bytes, 0);
       const uint64_t keys =
           ptx::matrix_descriptor(address(shared.key) + channel / 64 * kN * 128 + channel % 64 * 2, kN * 128);
-      ptx::mbarrier_wait(address(&shared.barriers.score_full[at.stage]), at.phase);
       ptx::wgmma_fence();
 #pragma unroll
       for (int k = 0; k < kN / 16; ++k)
@@ -432,41 +433,40 @@ struct BackwardSm90 {
       float *target = a.rows.query_sums + ((tile64 * (kD / 8) + part * (kSumChannels / 8)) * 128 + thread) * 4;
       if constexpr (Shape::kOrdered) {
         if (thread == 0)
-          while (ptx::load_acquire(a.rows.turns + tile64 * 2 + part) != visit.rank) {
+          while (ptx::load_acquire(a.rows.turns + tile64 * 2 + part) != visit.turn) {
           }
         ptx::bar_sync(kOneConsumer + index, 128);
       }
+      if (a.rows.query_sums != nullptr) {
 #pragma unroll
-      for (int j = 0; j < kSumChannels / 8; ++j) ptx::red_add_v4(target + j * 512, sum[0][j]);
+        for (int j = 0; j < kSumChannels / 8; ++j) ptx::red_add_v4(target + j * 512, sum[0][j]);
+      }
       if constexpr (Shape::kOrdered) {
         __threadfence();
         ptx::bar_sync(kOneConsumer + index, 128);
-        if (thread == 0) ptx::store_release(a.rows.turns + tile64 * 2 + part, visit.rank + 1);
+        if (thread == 0) ptx::store_release(a.rows.turns + tile64 * 2 + part, visit.turn + 1);
       }
     }
 
     // The products of a tile in their order, and what the other units do meanwhile. The query sum of a tile waits until
     // the next one: only it needs the other consumer, which then had time to publish, and both drift apart as they like.
     //   scores | query sum of the tile before: weigh | dweights | dvalues: differentiate, publish | dkeys
-    template <bool kHasBefore>
-    __device__ void visit() {
+    __device__ void visit(bool first) {
       BackwardSm90Barriers<Shape> &b = shared.barriers;
+      const Ring before = ring.before();
+      ptx::wgmma_wait_group<0>();  // the sums of the tile before give back the registers of their operands
       start_scores();
-      if constexpr (kHasBefore) {
-        const Ring before = ring.before();
-        ptx::wgmma_wait_group<1>();  // the sums of the tile before no longer hold their operands
+      if (!first) {
         release(b.query_empty[before.stage]);
         release(b.output_empty[before.stage]);
-        Accumulators<1, kSumChannels> query_sum;
-        start_query_sum(query_sum, before);
-        ptx::wgmma_wait_group<1>();
-        weigh(scores);
-        ptx::wgmma_wait_group<0>();
-        add_query_sum(query_sum, shared.visits[before.phase][before.stage]);
-      } else {
-        ptx::wgmma_wait_group<0>();
-        weigh(scores);
+        wait_scores(before);
       }
+      Accumulators<1, kSumChannels> query_sum;
+      start_query_sum(query_sum, before.stage);  // of the first tile: of nothing, and dropped
+      ptx::wgmma_wait_group<1>();
+      weigh(scores);
+      ptx::wgmma_wait_group<0>();
+      if (!first) add_query_sum(query_sum, shared.visits[before.phase][before.stage]);
       start_dweights();
       const bool masked = shared.visits[ring.phase][ring.stage].is_masked;
       Visible visible;
@@ -477,32 +477,30 @@ struct BackwardSm90 {
         mask(scores, visible);
       }
       uint32_t weights[kM / 16][4], dscores[kM / 16][4];
-      if constexpr (Shape::kEarlyValues) {
-        convert(weights, scores);
-        start_sum<kV>(value_sums, weights, shared.output_gradient[ring.stage]);
-      }
-      ptx::wgmma_wait_group<Shape::kEarlyValues>();
+      convert(weights, scores);
+      start_sum<kV>(value_sums, weights, shared.output_gradient[ring.stage]);
+      ptx::wgmma_wait_group<1>();
       differentiate(scores);
       if (masked) mask(dweights, visible);
-      if constexpr (!Shape::kEarlyValues) convert(weights, scores);
       convert(dscores, dweights);
       publish(dscores);
       if constexpr (Shape::kRowFactors) {
+        ptx::wgmma_wait_group<0>();  // operands that change under a product in flight would serialise all (C7513)
         apply_row_factors();
         convert(dscores, dweights);
       }
-      if constexpr (!Shape::kEarlyValues) start_sum<kV>(value_sums, weights, shared.output_gradient[ring.stage]);
       start_sum<kD>(key_sums, dscores, shared.query[ring.stage]);
     }
 
     __device__ void visit_tiles() {
-      visit<false>();
-      while (!shared.visits[ring.phase][ring.stage].is_last) {
+      for (bool first = true;; first = false) {
+        visit(first);
+        if (shared.visits[ring.phase][ring.stage].is_last) break;
         ring.advance();
-        visit<true>();
       }
       Accumulators<1, kSumChannels> query_sum;
-      start_query_sum(query_sum, ring);
+      wait_scores(ring);
+      start_query_sum(query_sum, ring.stage);
       ptx::wgmma_wait_group<0>();
       add_query_sum(query_sum, shared.visits[ring.phase][ring.stage]);
     }
@@ -519,7 +517,8 @@ struct BackwardSm90 {
         ptx::bar_sync(kAllConsumers, 256);  // nobody reads the stages any more
       }
       store<kD>(key_sums, &shared.query[0][0], a.key_gradient, a.key_gradient_type, a.head_dim, a.key_scale);
-      store<kV>(value_sums, &shared.output_gradient[0][0], a.value_gradient, a.value_gradient_type, a.value_dim, 1.0f);
+      store<kV>(value_sums, &shared.output_gradient[0][0], a.value_gradient, a.value_gradient_type, a.value_dim,
+                a.value_scale);
     }
 
     // Rows of this consumer -> the tensor: 16-bit rows through shared memory, so that whole 16-byte pieces leave.
@@ -578,14 +577,14 @@ __global__ void __launch_bounds__(384, 1) backward_sm90(const __grid_constant__ 
   using Shape = typename Policy::Shape;
   extern __shared__ __align__(1024) uint8_t raw[];
   auto &shared = *reinterpret_cast<typename Kernel::Shared *>(raw);
-  const KeyPlace place =
-      KeyPlace::of<Shape::kKeyBlock>(a.problem, a.key_blocks, a.reversed, static_cast<int>(blockIdx.x));
+  // Where turns are taken, the last keys begin: a causal mask lets each block reach its first tile first of all.
+  const int index = static_cast<int>(Shape::kOrdered ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+  bool found = true;
   if (threadIdx.x == 0) {
     Kernel::initialize(shared);
-    shared.work = Kernel::Work::of(a.problem, place);
+    found = Kernel::Work::find(a.problem, index, shared.work);
   }
-  __syncthreads();
-  if (a.problem.key_starts != nullptr && shared.work.first_key >= shared.work.sequence.keys) return;
+  if (__syncthreads_and(found) == 0) return;
   const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
   if (warpgroup == 0) {
     ptx::setmaxnreg_dec<Shape::kProducerRegisters>();

@@ -83,12 +83,10 @@ struct KeyWalk {
   const uint16_t *key[Shape::kViews];
   const uint16_t *value;
   const float *scalar;
-  int remaining;  // keys of the sequence from the next block on
 
   __device__ KeyWalk(const ForwardArguments<Policy> &a, const Sequence &sequence, int key_head, int block) {
     const int first = block * Shape::kKeyBlock;
     const int64_t row = sequence.key_start + static_cast<int64_t>(first);
-    remaining = sequence.keys - first;
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view)
       key[view] = KeyTile::template thread_source<Shape::kThreads>(
@@ -101,8 +99,9 @@ struct KeyWalk {
              static_cast<int>(threadIdx.x) % Shape::kKeyBlock;
   }
 
-  // Starts copying the next block into a stage; keys from the sequence's end on become zero.
-  __device__ void load_next(ForwardSharedMemory<Shape> &shared, int stage, const ForwardArguments<Policy> &a) {
+  // Starts copying the next block into a stage; of its keys, `remaining` belong to the sequence, others become zero.
+  __device__ void load_next(ForwardSharedMemory<Shape> &shared, int stage, const ForwardArguments<Policy> &a,
+                            int remaining) {
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
       KeyTile::template load<Shape::kThreads>(ptx::shared_address(shared.tiles.stages[stage].key[view]), key[view],
@@ -120,7 +119,6 @@ struct KeyWalk {
                         static_cast<int>(threadIdx.x) % Shape::kKeyBlock < remaining ? 4 : 0);
       scalar += Shape::kKeyBlock;
     }
-    remaining -= Shape::kKeyBlock;
   }
 };
 
@@ -188,7 +186,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   KeyWalk<Policy> walk(a, sequence, place.head / a.problem.group, first_block);
 #pragma unroll
   for (int stage = 0; stage < Shape::kStages - 1; ++stage) {
-    if (first_block + stage < end_block) walk.load_next(shared, stage, a);
+    if (first_block + stage < end_block)
+      walk.load_next(shared, stage, a, sequence.keys - (first_block + stage) * Shape::kKeyBlock);
     ptx::cp_async_commit_group();
   }
 
@@ -199,7 +198,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   for (int block = first_block; block < end_block; ++block) {
     ptx::cp_async_wait_group<Shape::kStages - 2>();
     __syncthreads();  // this stage has arrived for everyone, and everyone has left the stage that is filled next
-    if (block + Shape::kStages - 1 < end_block) walk.load_next(shared, stage == 0 ? Shape::kStages - 1 : stage - 1, a);
+    if (const int later = block + Shape::kStages - 1; later < end_block)
+      walk.load_next(shared, stage == 0 ? Shape::kStages - 1 : stage - 1, a, sequence.keys - later * Shape::kKeyBlock);
     ptx::cp_async_commit_group();
 
 #pragma unroll 1

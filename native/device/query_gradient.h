@@ -12,8 +12,8 @@
 // 4 bytes a channel read, 2 or 4 written.
 #pragma once
 
-#include "device/backward.h"
 #include "device/element.h"
+#include "device/padded_rows.h"
 #include "device/row_factor.h"
 #include "device/warp_product.h"
 
@@ -21,7 +21,7 @@ namespace sieve {
 
 struct QueryGradientArguments {
   ProblemView problem;
-  int32_t tiles = 0;     // of kPaddedRows rows, of the longest sequence
+  int32_t tiles = 0;     // of PaddedRows::kTile rows, of the longest sequence
   int32_t head_dim = 0;  // of the tensors; kDim or less
   int64_t padded_rows = 0;
   const float *query_sums = nullptr;
@@ -68,17 +68,18 @@ __global__ void __launch_bounds__(kQueryGradientThreads)
     query_gradient(const __grid_constant__ QueryGradientArguments a) {
   constexpr int kLanes = kDim / 8;
   constexpr int kPairs = kQueryGradientThreads / kLanes;  // of rows, a pass
-  static_assert(32 % kLanes == 0 && kPaddedRows / 2 % kPairs == 0, "a row stays within a warp; whole passes");
+  static_assert(32 % kLanes == 0 && PaddedRows::kTile / 2 % kPairs == 0, "a row stays within a warp; whole passes");
   const PaddedTile place = PaddedTile::of(a.problem, a.tiles, static_cast<int>(blockIdx.x));
   const Sequence sequence = Sequence::at(a.problem, place.sequence);
   const int first_row = place.first_row;
   if (first_row >= sequence.queries) return;
-  const int64_t padded = place.head * a.padded_rows + padded_start(a.problem, sequence, place.sequence) + first_row;
+  const int64_t padded =
+      place.head * a.padded_rows + PaddedRows::first(a.problem, sequence, place.sequence) + first_row;
   const int j = static_cast<int>(threadIdx.x) % kLanes;
   const bool wants_dot = a.row_factor_gradient.data != nullptr || a.factor_gradients != nullptr;
 
 #pragma unroll 2
-  for (int pass = 0; pass < kPaddedRows / 2 / kPairs; ++pass) {
+  for (int pass = 0; pass < PaddedRows::kTile / 2 / kPairs; ++pass) {
     const int pair = pass * kPairs + static_cast<int>(threadIdx.x) / kLanes;
     const int tile_row = pair / 8 * 16 + pair % 8;
     const float *sums = a.query_sums + (padded + tile_row / 64 * 64) * kDim + (j * 128 + pair % 32 * 4) * 4;
@@ -144,7 +145,7 @@ static __global__ void __launch_bounds__(kParameterGradientThreads)
   float first = 0.0f, second = 0.0f;
   for (int index = 0; index < a.problem.batch; ++index) {
     const Sequence sequence = Sequence::at(a.problem, index);
-    const float *gradients = a.factor_gradients + head * a.padded_rows + padded_start(a.problem, sequence, index);
+    const float *gradients = a.factor_gradients + head * a.padded_rows + PaddedRows::first(a.problem, sequence, index);
     for (int row = thread; row < sequence.queries; row += kParameterGradientThreads) {
       const RowFactorSlopes slopes = row_factor_slopes(a.problem, sequence, head, row);
       first = fmaf(gradients[row], slopes.first, first);

@@ -40,6 +40,13 @@ class SoftmaxForward(c.Structure):
                 ("query", Tensor), ("key", Tensor), ("value", Tensor), ("output", Tensor), ("lse", Tensor)]
 
 
+class SoftmaxDecode(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_uint32), ("splits", c.c_int32), ("query", Tensor), ("key", Tensor), ("value", Tensor), ("output", Tensor),
+        ("lse", Tensor), ("page_table", c.c_void_p), ("page_table_width", c.c_int64),
+    ]
+
+
 class SoftmaxBackward(c.Structure):
     _fields_ = [("struct_size", c.c_uint32), ("reserved", c.c_int32),
                 ("query", Tensor), ("key", Tensor), ("value", Tensor), ("output", Tensor), ("lse", Tensor), ("output_gradient", Tensor),
@@ -108,6 +115,26 @@ class Library:
                                                          size, stream))
 
         launch.keep = (workspace, q, k, v, lse)
+        return launch, out
+
+    def softmax_decode(self, q, k, v, lengths=None, page_table=None, splits=0, path="automatic"):
+        """Decode of the rows q at the end of a cache, contiguous or paged; returns a launch function and its output tensor."""
+        out = torch.empty(*q.shape[:3], v.shape[3], dtype=q.dtype, device=q.device)
+        problem = Problem(struct_size=c.sizeof(Problem), causal=1, path=PATHS[path], output_scale=1.0,
+                          key_lengths=None if lengths is None else lengths.data_ptr())
+        arguments = SoftmaxDecode(struct_size=c.sizeof(SoftmaxDecode), splits=splits, query=view(q), key=view(k), value=view(v), output=view(out))
+        if page_table is not None:
+            arguments.page_table, arguments.page_table_width = page_table.data_ptr(), page_table.shape[1]
+        size = c.c_uint64()
+        self.check(self.native.sieve_softmax_decode_workspace(self.context, c.byref(problem), c.byref(arguments), c.byref(size)))
+        workspace = torch.empty(max(size.value, 256), dtype=torch.uint8, device=q.device)
+
+        def launch():
+            stream = c.c_void_p(torch.cuda.current_stream().cuda_stream)
+            self.check(self.native.sieve_softmax_decode(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
+                                                        size, stream))
+
+        launch.keep = (workspace, q, k, v, lengths, page_table)
         return launch, out
 
     def softmax_backward(self, q, k, v, out, lse, grad, causal=True, path="automatic", bitwise=False):

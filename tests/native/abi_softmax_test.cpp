@@ -190,6 +190,10 @@ void test_decode_refusals() {
   REFUSES(Decode, kInvalid, c.arguments.key.sizes[0] = 2, "key has shape [2, 2, 4096, 64]",
           "allowed: [3, any, any, 64]");
   REFUSES(Decode, kInvalid, c.arguments.page_table_width = 5, "page_table_width is 5", "allowed: 0 to 0");
+  REFUSES(Decode, kUnsupported,
+          (c.make_paged(), c.arguments.key.sizes[2] = c.arguments.value.sizes[2] = 24,
+           c.arguments.key.strides[1] = c.arguments.value.strides[1] = 24 * 64),
+          "key has pages of 24 keys", "allowed: a multiple of 16");
   REFUSES(Decode, kInvalid, (c.make_paged(), c.arguments.page_table_width = 0), "page_table_width is 0",
           "allowed: 1 to");
   REFUSES(Decode, kInvalid, (c.make_paged(), c.arguments.value.sizes[0] = 49), "value has shape [49, 2, 64, 64]",

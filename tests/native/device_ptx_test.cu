@@ -23,12 +23,17 @@ __global__ void products(const uint16_t *q, const uint16_t *k, const uint16_t *v
   ptx::cp_async_wait_group<0>();
   __syncthreads();
   if (threadIdx.x >= 32) return;
-  RowFragments<2, 64> rows;
-  load_rows<2, 32, 64>(rows, base, 0);
+  RowsInRegisters<2, 32, 64> rows;
+  RowsInShared<2, 32, 64> same_rows;
+  rows.load(base, 0);
+  same_rows.load(base, 0);
   Accumulators<2, 64> out = {};
   for (int first = 0; first < 64; first += 32) {
     Accumulators<2, 32> s;
-    score_product<Element, 2, 32, 64, 64>(s, rows, key_tile, first);
+    if (first == 0)
+      score_product<Element, 2, 32, 64, 64>(s, rows, key_tile, first);
+    else
+      score_product<Element, 2, 32, 64, 64>(s, same_rows, key_tile, first);
     value_product<Element, false, 2, 32, 64, 64>(out, s, value_tile, first);
     for (int m = 0; m < 2; ++m)
       for (int n = 0; n < 4; ++n)

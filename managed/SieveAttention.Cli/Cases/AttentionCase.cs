@@ -73,8 +73,8 @@ internal abstract class AttentionCase
         }
     }
 
-    /// <summary>The same case with its operands rounded to a type.</summary>
-    public AttentionCase Rounded(TensorType type) => Inputs.OperandType() == type ? this : With(Inputs.Rounded(type));
+    /// <summary>The same case with its operands and upstream gradient rounded to a type.</summary>
+    public AttentionCase Rounded(TensorType type) => Inputs.AreRounded(type) ? this : With(Inputs.Rounded(type));
 
     /// <summary>Computes the outputs on a device.</summary>
     /// <exception cref="NotSupportedException">The device does not run this operator or these sizes.</exception>
@@ -108,6 +108,12 @@ internal abstract class AttentionCase
             PlainEpilogue);
         return new StoredTensor(name, OutputShape, output);
     }
+
+    /// <summary>
+    /// The gradients as such an implementation gives them, under the names of <see cref="Backward"/>; empty for operators whose gradients
+    /// no kernel computes.
+    /// </summary>
+    public virtual IReadOnlyList<StoredTensor> PlainGradients(TensorType type) => [];
 
     /// <summary>
     /// How many keys of a row a device may count differently in an integer output, because their decision hangs on less than

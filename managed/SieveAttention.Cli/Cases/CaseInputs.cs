@@ -2,7 +2,7 @@ namespace SieveAttention.Cli.Cases;
 
 /// <summary>
 /// The input tensors of a case, each with the rank-4 shape that operators take. Operands (queries, keys, values) are what a
-/// device multiplies, in the type under test; the others (gain, gate, upstream gradient) keep their own.
+/// device multiplies, in the type under test, and so is the upstream gradient; the others (gain, gate, row factors) keep their own.
 /// </summary>
 internal sealed class CaseInputs
 {
@@ -16,22 +16,29 @@ internal sealed class CaseInputs
         _file = file;
     }
 
-    private sealed record Entry(StoredTensor Tensor, TensorShape Shape, bool IsOperand);
+    private enum Role
+    {
+        Operand,
+        Gradient,
+        Other,
+    }
+
+    private sealed record Entry(StoredTensor Tensor, TensorShape Shape, Role Role)
+    {
+        public bool IsOperand => Role == Role.Operand;
+    }
 
     /// <summary>Names in the order they were added.</summary>
     public IEnumerable<string> Names => _entries.Keys;
 
     /// <summary>Adds an operand of rank 4.</summary>
-    public void AddOperand(StoredTensor tensor) => _entries.Add(tensor.Name, new Entry(tensor, ShapeOf(tensor), IsOperand: true));
+    public void AddOperand(StoredTensor tensor) => _entries.Add(tensor.Name, new Entry(tensor, ShapeOf(tensor), Role.Operand));
+
+    /// <summary>Adds an upstream gradient; nothing where it is absent.</summary>
+    public void AddGradient(StoredTensor? tensor) => Add(tensor, Role.Gradient);
 
     /// <summary>Adds another tensor; nothing where it is absent.</summary>
-    public void AddOther(StoredTensor? tensor)
-    {
-        if (tensor is not null)
-        {
-            _entries.Add(tensor.Name, new Entry(tensor, ShapeOf(tensor), IsOperand: false));
-        }
-    }
+    public void AddOther(StoredTensor? tensor) => Add(tensor, Role.Other);
 
     /// <summary>Whether the case has the tensor.</summary>
     public bool Has(string name) => _entries.ContainsKey(name);
@@ -50,21 +57,25 @@ internal sealed class CaseInputs
     public string OperandTypeNames() => string.Join(
         ", ", _entries.Values.Where(entry => entry.IsOperand).Select(entry => StoredTypes.Name(entry.Tensor.Type)).Distinct());
 
-    /// <summary>The same inputs with every operand rounded once to a type.</summary>
+    /// <summary>Whether <see cref="Rounded"/> to the type would change nothing.</summary>
+    public bool AreRounded(TensorType type) =>
+        _entries.Values.All(entry => entry.Role == Role.Other || entry.Tensor.Type == type);
+
+    /// <summary>The same inputs with every operand and upstream gradient rounded once to a type.</summary>
     /// <exception cref="CaseException">A finite value is too large for the type.</exception>
     public CaseInputs Rounded(TensorType type)
     {
         CaseInputs result = new(_file);
         foreach ((string name, Entry entry) in _entries)
         {
-            result._entries.Add(name, entry.IsOperand ? entry with { Tensor = Round(entry.Tensor, type) } : entry);
+            result._entries.Add(name, entry.Role == Role.Other ? entry : entry with { Tensor = Round(entry.Tensor, type) });
         }
         return result;
     }
 
     /// <summary>
-    /// A tensor for an operator on a device. On a CUDA device it is a copy in device memory, tensors other than operands as
-    /// F32; on the others it views the values of the case.
+    /// A tensor for an operator on a device. On a CUDA device it is a copy in device memory, the upstream gradient in the type of the
+    /// operands and other tensors as F32; on the others it views the values of the case.
     /// </summary>
     public AttentionTensor Load(string name, AttentionDevice device)
     {
@@ -73,7 +84,12 @@ internal sealed class CaseInputs
         {
             return entry.Tensor.ToAttentionTensor(entry.Shape);
         }
-        StoredTensor stored = entry.IsOperand ? entry.Tensor : Round(entry.Tensor, TensorType.Float32);
+        StoredTensor stored = entry.Role switch
+        {
+            Role.Operand => entry.Tensor,
+            Role.Gradient when OperandType() is { } type => Round(entry.Tensor, type),
+            _ => Round(entry.Tensor, TensorType.Float32),
+        };
         using AttentionTensor host = stored.ToAttentionTensor(entry.Shape);
         return host.To(device);
     }
@@ -84,6 +100,14 @@ internal sealed class CaseInputs
     {
         using AttentionTensor tensor = Load(name, AttentionDevice.Reference);
         return HostArray<T>.Read(tensor);
+    }
+
+    private void Add(StoredTensor? tensor, Role role)
+    {
+        if (tensor is not null)
+        {
+            _entries.Add(tensor.Name, new Entry(tensor, ShapeOf(tensor), role));
+        }
     }
 
     private static TensorShape ShapeOf(StoredTensor tensor) => tensor.Shape switch

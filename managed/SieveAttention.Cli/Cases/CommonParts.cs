@@ -110,7 +110,7 @@ internal static class CommonParts
         inputs.AddOperand(tensors.Required("v", [problem.Batch, problem.KeyHeads, problem.Keys, problem.ValueDim]));
         inputs.AddOther(ReadNormGain(tensors, epilogue, problem.ValueDim));
         inputs.AddOther(tensors.Optional("gate", outputShape[..3]));
-        inputs.AddOther(tensors.Optional("dout", outputShape));
+        inputs.AddGradient(tensors.Optional("dout", outputShape));
         return inputs;
     }
 }

@@ -39,7 +39,7 @@ internal sealed class AttendCommand : Command
         new(
             OperandType.OptionName,
             OperandType.Values,
-            "Round queries, keys and values to this type first; needed on cuda\nfor cases that hold others."),
+            "Round queries, keys, values and the gradient of the output to this type first;\nneeded on cuda for cases that hold others."),
         CommandContext.ProgressSwitch,
     ];
 

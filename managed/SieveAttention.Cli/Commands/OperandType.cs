@@ -3,7 +3,7 @@ using SieveAttention.Cli.CommandLine;
 
 namespace SieveAttention.Cli.Commands;
 
-/// <summary>The option <c>--dtype</c>: a 16-bit type to which queries, keys and values are rounded. Nothing else rounds them.</summary>
+/// <summary>The option <c>--dtype</c>: a 16-bit type to which queries, keys, values and the upstream gradient are rounded. Nothing else rounds them.</summary>
 internal static class OperandType
 {
     /// <summary>Its name.</summary>

@@ -6,7 +6,7 @@ namespace SieveAttention.Cli.Commands;
 /// <summary>Finds the command and turns the exceptions of bad input into one line and an exit code.</summary>
 internal static class Tool
 {
-    private static readonly Command[] s_commands = [new InfoCommand(), new AttendCommand(), new VerifyCommand(), new MapCommand()];
+    private static readonly Command[] s_commands = [new InfoCommand(), new AttendCommand(), new VerifyCommand(), new MapCommand(), new BenchCommand()];
 
     /// <summary>Runs the tool.</summary>
     public static ExitCode Run(IReadOnlyList<string> arguments, CommandContext context)
@@ -49,7 +49,7 @@ internal static class Tool
     {
         writer.WriteLine("Usage: sieve COMMAND [arguments]");
         writer.WriteLine();
-        writer.WriteLine("Runs, checks and draws attention operators on case files (safetensors with a problem in it).");
+        writer.WriteLine("Runs, checks and draws attention operators on case files (safetensors with a problem in it), and measures them.");
         writer.WriteLine();
         writer.WriteLine("Commands:");
         foreach (Command command in s_commands)

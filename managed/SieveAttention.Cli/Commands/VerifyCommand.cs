@@ -37,7 +37,8 @@ internal sealed class VerifyCommand : Command
         + "  reference  1e-9 of the largest expected magnitude (gradients 1e-8), where X.expected.safetensors lies beside\n"
         + "             the case X.safetensors\n"
         + "  cpu        2e-4 of the largest exact magnitude (gradients 1e-3)\n"
-        + "  cuda       twice the error of a plain evaluation in the same 16-bit type with float32 accumulation, plus\n"
+        + "  cuda       twice the error (gradients three times) of a plain evaluation in the same 16-bit type with float32\n"
+        + "             accumulation, plus\n"
         + "             2 max|(exact + .3) - .3 - exact| in that type; the reference sees the rounded inputs\n"
         + "             where the expected file gives magnitude.NAME, the size of the terms behind a result, it counts if larger\n"
         + "  counts     equal, but for keys whose score is within float32 rounding of the threshold";

@@ -5,8 +5,8 @@ namespace SieveAttention.Cli.Verification;
 
 /// <summary>
 /// Compares the devices with the reference on one case. Tolerances: a float32 device 2e-4 of the largest exact magnitude, 1e-3
-/// for gradients; a GPU in 16 bits twice the error of the <see cref="PlainEvaluation"/> in that type plus its floor; the
-/// reference 1e-9 and 1e-8 of the expected tensors that lie beside the case. Where those record the magnitude of the terms behind a
+/// for gradients; a GPU in 16 bits twice the error of the <see cref="PlainEvaluation"/> in that type (gradients three times) plus its
+/// floor; the reference 1e-9 and 1e-8 of the expected tensors that lie beside the case. Where those record the magnitude of the terms behind a
 /// result, which cancel, tolerances are relative to that. Integers are exact, except keys whose score is within float32 rounding
 /// of the threshold.
 /// </summary>
@@ -17,6 +17,7 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
     private const double Float32Tolerance = 2e-4;
     private const double Float32GradientTolerance = 1e-3;
     private const double PlainFactor = 2;
+    private const double PlainGradientFactor = 3;
 
     /// <summary>Part of the decisions (visible pairs) that may differ within rounding.</summary>
     private const double UndecidedShare = 1e-4;
@@ -48,7 +49,7 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
             }
             foreach (TensorType type in cudaTypes)
             {
-                RunCuda(device, type);
+                RunCuda(device, type, gradients);
             }
         }
         if (devices.CudaAbsence is not null)
@@ -127,17 +128,59 @@ internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, I
         }
     }
 
-    private void RunCuda(AttentionDevice device, TensorType type)
+    private void RunCuda(AttentionDevice device, TensorType type, CaseResult? referenceGradients)
     {
+        string name = StoredTypes.Name(type);
         AttentionCase rounded = given.Rounded(type);
         CaseResult reference = Reference!;
         if (!ReferenceEquals(rounded, given))
         {
-            progress.Step($"{given.Name}: reference of {StoredTypes.Name(type)} inputs");
+            progress.Step($"{given.Name}: reference of {name} inputs");
             reference = rounded.Forward(AttentionDevice.Reference);
+            referenceGradients = null;
         }
-        progress.Step($"{given.Name}: {device.Name} {StoredTypes.Name(type)}");
-        CompareOutputs(rounded, device, StoredTypes.Name(type), reference, exact => PlainTolerance(rounded, type, exact));
+        progress.Step($"{given.Name}: {device.Name} {name}");
+        CompareOutputs(rounded, device, name, reference, exact => PlainTolerance(rounded, type, exact));
+        if (rounded.HasOutputGradient)
+        {
+            progress.Step($"{given.Name}: {device.Name} {name}, backward");
+            CompareCudaGradients(rounded, device, type, referenceGradients);
+        }
+    }
+
+    private void CompareCudaGradients(AttentionCase rounded, AttentionDevice device, TensorType type, CaseResult? reference)
+    {
+        CaseResult computed;
+        try
+        {
+            computed = rounded.Backward(device);
+        }
+        catch (NotSupportedException error)
+        {
+            _rows.Add(VerificationRow.Missing(device.Name, StoredTypes.Name(type), error.Message));
+            return;
+        }
+        reference ??= rounded.Backward(AttentionDevice.Reference);
+        IReadOnlyList<StoredTensor> plain = rounded.PlainGradients(type);
+        TimeSpan? time = computed.Time;
+        foreach (StoredTensor exact in reference.Tensors)
+        {
+            double[] values = exact.ToDoubles();
+            double plainError = plain.FirstOrDefault(tensor => tensor.Name == exact.Name) is { } rough
+                ? ErrorStatistics.Compare(rough.ToDoubles(), values).MaxAbsolute
+                : 0;
+            double floor = PlainEvaluation.Floor(values, type);
+            _rows.Add(VerificationRow.Compare(
+                device.Name,
+                StoredTypes.Name(type),
+                exact.Name,
+                computed.Find(exact.Name)!.ToDoubles(),
+                values,
+                (PlainGradientFactor * plainError) + floor,
+                time,
+                $"3 x plain {Text.Number(plainError)} + floor {Text.Number(floor)}"));
+            time = null;
+        }
     }
 
     private void CompareOutputs(

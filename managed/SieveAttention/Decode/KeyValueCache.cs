@@ -107,7 +107,7 @@ public sealed class KeyValueCache
     {
         CheckSequence(sequence);
         CheckTensors(1, key, value, key2);
-        CheckRoom(sequence, key.Shape.Rows);
+        _pages.CheckRoom(sequence, _lengths[sequence], key.Shape.Rows);
         Store(sequence, 0, key, value, key2);
     }
 
@@ -120,7 +120,7 @@ public sealed class KeyValueCache
     public void Append(AttentionTensor key, AttentionTensor value, AttentionTensor? key2 = null)
     {
         CheckTensors(Layout.Sequences, key, value, key2);
-        CheckRoomOfAll(key.Shape.Rows);
+        _pages.CheckRoomOfAll(_lengths, key.Shape.Rows);
         for (int sequence = 0; sequence < Layout.Sequences; sequence++)
         {
             Store(sequence, sequence, key, value, key2);
@@ -277,40 +277,5 @@ public sealed class KeyValueCache
             TensorGuard.Input(key2, nameof(key2), AttentionDevice.Cpu);
             TensorGuard.Shape(key2, nameof(key2), keys, "[sequences, key heads, new keys, head_dim]");
         }
-    }
-
-    private void CheckRoomOfAll(int rows)
-    {
-        long needed = 0;
-        for (int sequence = 0; sequence < Layout.Sequences; sequence++)
-        {
-            needed += CheckRoom(sequence, rows);
-        }
-
-        if (needed > _pages.Free)
-        {
-            throw new InvalidOperationException(
-                $"{rows} more keys for each of {Layout.Sequences} sequences need {needed} pages of {PageSize} keys; " +
-                $"{_pages.Free} of {_pages.Count} are free.");
-        }
-    }
-
-    /// <summary>Checks that keys fit and returns the number of pages that they need.</summary>
-    private long CheckRoom(int sequence, int rows)
-    {
-        long length = (long)_lengths[sequence] + rows;
-        if (_pages.Needed(length) > _pages.PerSequence || length > int.MaxValue)
-        {
-            long most = Math.Min((long)_pages.PerSequence * PageSize, int.MaxValue);
-            throw new InvalidOperationException(
-                $"Sequence {sequence} has {_lengths[sequence]} keys and {rows} more do not fit; at most {most} do.");
-        }
-
-        long needed = _pages.Needed(length) - _pages.Table(sequence).Count;
-        return needed <= _pages.Free
-            ? needed
-            : throw new InvalidOperationException(
-                $"{rows} more keys of sequence {sequence} need {needed} pages of {PageSize} keys; " +
-                $"{_pages.Free} of {_pages.Count} are free.");
     }
 }

@@ -58,8 +58,27 @@ public sealed class CudaDevice : AttentionDevice
     /// <param name="valueDim">Channels of values.</param>
     /// <param name="reason">Why not, and what the device does run. Empty when it does.</param>
     /// <returns>Whether it does.</returns>
+    public bool Supports(
+        AttentionOperation operation, AttentionDirection direction, TensorType type, int headDim, int valueDim, out string reason) =>
+        Supports(operation, direction, KernelPath.Automatic, type, headDim, valueDim, out reason);
+
+    /// <summary>Whether the device runs an operator for these sizes with a family of kernels.</summary>
+    /// <param name="operation">The operator.</param>
+    /// <param name="direction">Forward, backward or decode.</param>
+    /// <param name="path">The family.</param>
+    /// <param name="type">Element type of queries, keys and values.</param>
+    /// <param name="headDim">Channels of queries and keys.</param>
+    /// <param name="valueDim">Channels of values.</param>
+    /// <param name="reason">Why not, and what the device does run. Empty when it does.</param>
+    /// <returns>Whether it does.</returns>
     public unsafe bool Supports(
-        AttentionOperation operation, AttentionDirection direction, TensorType type, int headDim, int valueDim, out string reason)
+        AttentionOperation operation,
+        AttentionDirection direction,
+        KernelPath path,
+        TensorType type,
+        int headDim,
+        int valueDim,
+        out string reason)
     {
         if (NativeTensor.Dtype(type) is not { } dtype)
         {
@@ -72,6 +91,7 @@ public sealed class CudaDevice : AttentionDevice
             struct_size = (uint)sizeof(SieveSupportQuery),
             operation = (int)operation,
             direction = (int)direction,
+            path = (int)path,
             dtype = (int)dtype,
             head_dim = headDim,
             value_dim = valueDim,
@@ -128,6 +148,16 @@ public sealed class CudaDevice : AttentionDevice
     {
         DeviceMemoryHandle memory = DeviceMemoryHandle.Allocate(Context, bytes);
         return new DeviceStorage(memory.DangerousGetHandle(), memory, this);
+    }
+
+    /// <summary>A dense tensor of the given elements, there for every stream when the call returns; not for repeated calls.</summary>
+    internal AttentionTensor Upload<T>(T[] values, TensorShape shape)
+        where T : unmanaged
+    {
+        using AttentionTensor host = AttentionTensor.From<T>(values, shape);
+        AttentionTensor copy = host.To(this);
+        AttentionStream.FromPointer(this, 0).Synchronize();
+        return copy;
     }
 
     internal void Copy(nint target, nint source, ulong bytes, SieveCopyKind kind, AttentionStream? stream)

@@ -22,7 +22,7 @@ internal static class NativeTensor
 /// </summary>
 internal ref struct TensorLeases : IDisposable
 {
-    private const int Capacity = 16;
+    private const int Capacity = 24;
 
     private Storages _storages;
     private int _count;

@@ -3,9 +3,11 @@ namespace SieveAttention.Interop;
 /// <summary>Threshold differential attention in the native library. Arguments have been checked.</summary>
 internal static class NativeThresholdDifferential
 {
+    private static unsafe NativeEntry<SieveTdaForwardArguments> ForwardEntry =>
+        new("sieve_tda_forward", &SieveNative.TdaForwardWorkspace, &SieveNative.TdaForward);
+
     internal static unsafe void Forward(
         CudaDevice device,
-        in AttentionProblem problem,
         ThresholdDifferentialOptions options,
         ThresholdDifferentialInputs inputs,
         ThresholdDifferentialResult into,
@@ -16,7 +18,7 @@ internal static class NativeThresholdDifferential
         try
         {
             SieveAttentionProblem native = NativeProblem.Describe(
-                problem, options.Epilogue.ToParameters(), inputs.NormGain, inputs.Gate, ref leases);
+                options.Mask, options.Kernels, options.Epilogue.ToParameters(), inputs.NormGain, inputs.Gate, ref leases);
             SieveTdaForwardArguments arguments = new()
             {
                 struct_size = (uint)sizeof(SieveTdaForwardArguments),
@@ -33,16 +35,7 @@ internal static class NativeThresholdDifferential
                 kappa = (float)options.Kappa,
                 power = (float)options.Power,
             };
-            using HandleLease context = new(device.Context);
-            using HandleLease queue = AttentionStream.Lease(stream, device);
-            ulong bytes = 0;
-            NativeStatus.Check(
-                SieveNative.TdaForwardWorkspace(context.Value, &native, &arguments, &bytes), "sieve_tda_forward_workspace");
-            // Without the caller's workspace one is made for this call; freeing it waits for the call's work.
-            using DeviceWorkspace? temporary = workspace is null && bytes > 0 ? new DeviceWorkspace(device) : null;
-            nint memory = (workspace ?? temporary)?.Pointer(bytes) ?? 0;
-            NativeStatus.Check(
-                SieveNative.TdaForward(context.Value, &native, &arguments, memory, bytes, queue.Value), "sieve_tda_forward");
+            NativeCall.Run(device, native, arguments, ForwardEntry, stream, workspace);
         }
         finally
         {

@@ -24,4 +24,10 @@ public sealed record AttentionInputs
 
     /// <summary>Logits of the output gate, [B, Hq, Tq, 1]: the output is multiplied by their sigmoid; absent = no gate.</summary>
     public AttentionTensor? Gate { get; init; }
+
+    /// <summary>
+    /// Valid keys of each batch entry, Int32 [1, 1, 1, B] in device memory, each at most Tk; all when absent. CUDA devices only, not
+    /// with packed sequences. Read when the kernels run: the numbers may change between replays of a captured graph.
+    /// </summary>
+    public AttentionTensor? KeyLengths { get; init; }
 }

@@ -15,7 +15,7 @@ internal static class HostRowFunction
         else
         {
             ReferenceCall call = new(problem, inputs.Attention, options.Scores, options.Epilogue);
-            Reference.RowFunction function = ReferenceFunction(problem, options.Weights, inputs);
+            Reference.RowFunction function = ReferenceFunction(problem, options.Weights, inputs.AffineFactor, inputs.AffineShift);
             call.Write(Reference.RowAttention.Forward(problem, call.Terms, function, call.Query, call.Key, call.Value), into.Output);
         }
     }
@@ -37,7 +37,7 @@ internal static class HostRowFunction
         }
         else
         {
-            Reference.RowFunction function = ReferenceFunction(problem, options.Weights, inputs);
+            Reference.RowFunction function = ReferenceFunction(problem, options.Weights, inputs.AffineFactor, inputs.AffineShift);
             GradientTensors tensors = new ReferenceCall(problem, inputs.Attention, options.Scores, options.Epilogue)
                 .Differentiate(function, outputGradient);
             return new RowFunctionGradients(tensors, Gradients(function, count));
@@ -47,7 +47,8 @@ internal static class HostRowFunction
     private static double[]? Parameter(in AttentionProblem problem, RowWeights weights) =>
         weights.HeadParameter is var (_, values) ? OptionGuard.Spread(values, problem.QueryHeads) : null;
 
-    private static Reference.RowFunction ReferenceFunction(in AttentionProblem problem, RowWeights weights, RowFunctionInputs inputs) =>
+    internal static Reference.RowFunction ReferenceFunction(
+        in AttentionProblem problem, RowWeights weights, AttentionTensor? affineFactor, AttentionTensor? affineShift) =>
         weights switch
         {
             SoftpickWeights softpick => new Reference.SoftpickRow(softpick.Epsilon),
@@ -55,7 +56,7 @@ internal static class HostRowFunction
             ElasticSoftmaxWeights => new Reference.ElasticSoftmaxRow(problem, Parameter(problem, weights)!),
             AlphaReluWeights relu => new Reference.AlphaReluRow(problem, relu.Alpha, Parameter(problem, weights)!),
             _ => new Reference.AffineRow(
-                problem, HostArray<double>.Read(inputs.AffineFactor!), HostTensors.ReadOptional<double>(inputs.AffineShift)),
+                problem, HostArray<double>.Read(affineFactor!), HostTensors.ReadOptional<double>(affineShift)),
         };
 
     private static Cpu.Rows.RowFunction CpuFunction(in AttentionProblem problem, RowWeights weights, RowFunctionInputs inputs) =>

@@ -28,8 +28,18 @@ internal static class ProblemBuilder
             nameof(inputs.Value));
         CheckScores(device, problem, scores, inputs.RowFactors);
         CheckEpilogue(device, problem, epilogue, inputs.NormGain, inputs.Gate);
+        if (inputs.KeyLengths is { } lengths)
+        {
+            DeviceGuard.OnlyOn(device, "A number of valid keys for each batch entry (KeyLengths)", AttentionDeviceKind.Cuda);
+            CheckKeyLengths(device, problem, lengths, nameof(inputs.KeyLengths));
+        }
+
         return problem;
     }
+
+    /// <summary>Checks the numbers of valid keys of the batch entries.</summary>
+    internal static void CheckKeyLengths(AttentionDevice device, in AttentionProblem problem, AttentionTensor lengths, string name) =>
+        TensorGuard.Integers(lengths, name, device, new TensorShape(1, 1, 1, problem.Batch), "[1, 1, 1, batch]");
 
     /// <summary>Checks one view of queries and keys, and the values; every later view is checked against the problem.</summary>
     internal static AttentionProblem Build(
@@ -124,10 +134,7 @@ internal static class ProblemBuilder
         if (normGain is not null)
         {
             TensorGuard.Type(normGain, "NormGain", TensorType.Float32);
-            if (!normGain.IsContiguous)
-            {
-                throw Guard.Tensor("NormGain", $"NormGain has strides {normGain.Strides}; on a GPU its channels have to be dense.");
-            }
+            TensorGuard.Dense(normGain, "NormGain");
         }
     }
 
@@ -155,6 +162,10 @@ internal static class ProblemBuilder
         if (rowFactors is not null)
         {
             CheckRowInput(device, problem, rowFactors, "RowFactors");
+            if (device.Kind == AttentionDeviceKind.Cuda)
+            {
+                TensorGuard.Type(rowFactors, "RowFactors", TensorType.Float32);
+            }
         }
     }
 
@@ -176,8 +187,12 @@ internal static class ProblemBuilder
     }
 
     /// <summary>Checks a floating-point output with one value a query row.</summary>
-    internal static void CheckRows(AttentionDevice device, in AttentionProblem problem, AttentionTensor rows, string name) =>
-        TensorGuard.Output(rows, name, device, problem.RowShape, RowAxes, TensorType.Float64, TensorType.Float32);
+    internal static void CheckRows(AttentionDevice device, in AttentionProblem problem, AttentionTensor rows, string name)
+    {
+        ReadOnlySpan<TensorType> types =
+            device.Kind == AttentionDeviceKind.Cuda ? [TensorType.Float32] : [TensorType.Float64, TensorType.Float32];
+        TensorGuard.Output(rows, name, device, problem.RowShape, RowAxes, types);
+    }
 
     /// <summary>On a CUDA device the 16-bit tensors of one call have one type.</summary>
     internal static void CheckSameType(

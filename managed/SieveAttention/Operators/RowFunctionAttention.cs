@@ -12,7 +12,7 @@ namespace SieveAttention;
 /// zero side.
 /// </summary>
 /// <remarks>
-/// Runs on the Reference and Cpu devices, both passes. An instance is immutable and may be used from several threads; tensors are the
+/// Runs on the Reference and Cpu devices, both passes; <see cref="RowFunctionDecode"/> decodes. An instance is immutable and may be used from several threads; tensors are the
 /// caller's. On the Cpu device nothing but the last digits of the gradients of keys and values depends on the number of threads.
 /// </remarks>
 public sealed class RowFunctionAttention
@@ -91,34 +91,47 @@ public sealed class RowFunctionAttention
         ArgumentNullException.ThrowIfNull(inputs);
         AttentionProblem problem = ProblemBuilder.Build(
             _device, _options.Mask, _options.Scores, _options.Epilogue, inputs.Attention);
-        if (_options.Weights.HeadParameter is var (name, values))
-        {
-            ProblemBuilder.CheckHeadValues(problem, values.Count, name, name);
-        }
-
-        CheckAffine(problem, inputs.AffineFactor, nameof(inputs.AffineFactor), isRequired: true);
-        CheckAffine(problem, inputs.AffineShift, nameof(inputs.AffineShift), isRequired: false);
+        CheckHeadParameter(problem, _options.Weights);
+        CheckAffine(_device, problem, _options.Weights, inputs.AffineFactor, inputs.AffineShift);
         return problem;
     }
 
-    private void CheckAffine(in AttentionProblem problem, AttentionTensor? tensor, string name, bool isRequired)
+    /// <summary>Checks that there is one value for all heads or one for each.</summary>
+    internal static void CheckHeadParameter(in AttentionProblem problem, RowWeights weights)
     {
-        bool isAffine = _options.Weights is AffineWeights;
-        if (tensor is not null && !isAffine)
+        if (weights.HeadParameter is var (name, values))
         {
-            string weights = _options.Weights.GetType().Name;
-            throw Guard.Tensor(name, $"{name} is given and Weights are {weights}; allowed: with AffineWeights only.");
+            ProblemBuilder.CheckHeadValues(problem, values.Count, name, name);
+        }
+    }
+
+    /// <summary>Checks the tensors that only affine weights have.</summary>
+    internal static void CheckAffine(
+        AttentionDevice device, in AttentionProblem problem, RowWeights weights, AttentionTensor? factor, AttentionTensor? shift)
+    {
+        const string FactorName = nameof(RowFunctionInputs.AffineFactor);
+        if (weights is not AffineWeights)
+        {
+            if ((factor ?? shift) is not null)
+            {
+                string name = factor is not null ? FactorName : nameof(RowFunctionInputs.AffineShift);
+                throw Guard.Tensor(
+                    name, $"{name} is given and Weights are {weights.GetType().Name}; allowed: with AffineWeights only.");
+            }
+
+            return;
         }
 
-        if (tensor is null && isAffine && isRequired)
+        if (factor is null)
         {
             throw Guard.Tensor(
-                name, $"{name} is absent and Weights are AffineWeights; allowed: a tensor [batch, query heads, queries, 1].");
+                FactorName, $"{FactorName} is absent and Weights are AffineWeights; allowed: a tensor [batch, query heads, queries, 1].");
         }
 
-        if (tensor is not null)
+        ProblemBuilder.CheckRowInput(device, problem, factor, FactorName);
+        if (shift is not null)
         {
-            ProblemBuilder.CheckRowInput(_device, problem, tensor, name);
+            ProblemBuilder.CheckRowInput(device, problem, shift, nameof(RowFunctionInputs.AffineShift));
         }
     }
 }

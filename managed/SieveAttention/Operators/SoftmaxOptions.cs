@@ -12,6 +12,14 @@ public sealed record SoftmaxOptions
     /// <summary>What happens to an output row.</summary>
     public OutputEpilogue Epilogue { get; init; } = new();
 
+    /// <summary>How a CUDA device runs it.</summary>
+    public KernelOptions Kernels { get; init; } = new();
+
     /// <summary>Checks the values.</summary>
-    internal void Validate() => OptionGuard.Shared(Scores, Mask, Epilogue);
+    internal void Validate()
+    {
+        OptionGuard.Shared(Scores, Mask, Epilogue);
+        ArgumentNullException.ThrowIfNull(Kernels);
+        Kernels.Validate();
+    }
 }

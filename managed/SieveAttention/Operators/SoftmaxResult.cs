@@ -4,8 +4,8 @@ namespace SieveAttention;
 public sealed class SoftmaxResult : IDisposable
 {
     /// <summary>Takes over tensors to write to.</summary>
-    /// <param name="output">[B, Hq, Tq, Dv], any floating-point type.</param>
-    /// <param name="logSumExp">[B, Hq, Tq, 1], Float64 or Float32.</param>
+    /// <param name="output">[B, Hq, Tq, Dv], any floating-point type on a host device; the inputs' type or Float32 on CUDA.</param>
+    /// <param name="logSumExp">[B, Hq, Tq, 1], Float64 or Float32 on a host device; Float32 on CUDA.</param>
     public SoftmaxResult(AttentionTensor output, AttentionTensor logSumExp)
     {
         ArgumentNullException.ThrowIfNull(output);

@@ -17,6 +17,25 @@ internal static class TensorGuard
         }
     }
 
+    /// <summary>Integers that a CUDA device reads as they lie in memory.</summary>
+    internal static void Integers(AttentionTensor tensor, string name, AttentionDevice device, TensorShape shape, string axes)
+    {
+        tensor.ThrowIfDisposed();
+        Place(tensor, name, device);
+        Shape(tensor, name, shape, axes);
+        Type(tensor, name, TensorType.Int32);
+        Dense(tensor, name);
+    }
+
+    /// <summary>On a CUDA device some tensors are passed as an address only.</summary>
+    internal static void Dense(AttentionTensor tensor, string name)
+    {
+        if (!tensor.IsContiguous)
+        {
+            throw Guard.Tensor(name, $"{name} has strides {tensor.Strides}; on a GPU its elements have to be dense.");
+        }
+    }
+
     /// <summary>An output that a device can write, of one of the given types.</summary>
     internal static void Output(
         AttentionTensor tensor, string name, AttentionDevice device, TensorShape shape, string axes, params ReadOnlySpan<TensorType> types)

@@ -146,7 +146,7 @@ public sealed class ThresholdDifferentialAttention
                     "HeadBeta or HeadLambda is given; a CUDA device takes one Beta and one Lambda for all heads, the host devices take one a head.");
             }
 
-            NativeThresholdDifferential.Forward(cuda, problem, _options, inputs, into, stream, workspace);
+            NativeThresholdDifferential.Forward(cuda, _options, inputs, into, stream, workspace);
         }
         else
         {

@@ -27,6 +27,9 @@ public sealed record ThresholdDifferentialOptions
     /// <summary>What happens to an output row.</summary>
     public OutputEpilogue Epilogue { get; init; } = new();
 
+    /// <summary>How a CUDA device runs it.</summary>
+    public KernelOptions Kernels { get; init; } = new();
+
     /// <summary>Whether a second view has a weight, so that its tensors have to be given.</summary>
     internal bool NeedsSecondView => HeadLambda is { } lambda ? lambda.Any(value => value != 0) : Lambda != 0;
 
@@ -51,6 +54,8 @@ public sealed record ThresholdDifferentialOptions
         ArgumentNullException.ThrowIfNull(Epilogue);
         Mask.Validate();
         Epilogue.Validate();
+        ArgumentNullException.ThrowIfNull(Kernels);
+        Kernels.Validate();
     }
 
     internal ThresholdDifferentialParameters ToParameters(int queryHeads)

@@ -1,14 +1,18 @@
+using System.Runtime.CompilerServices;
+
 namespace SieveAttention;
 
 /// <summary>
 /// Sequences of different lengths that lie one behind the other in the rows of the same tensors. Sequence n has query rows
 /// queryStarts[n] to queryStarts[n + 1] - 1 and key rows keyStarts[n] to keyStarts[n + 1] - 1; rows of one see nothing of another, and
-/// positions, masks and numbers of visible keys begin anew in each. Immutable, thread-safe.
+/// positions, masks and numbers of visible keys begin anew in each. Immutable, thread-safe; the first call on a CUDA device puts the numbers
+/// into its memory, later ones find them there.
 /// </summary>
 public sealed class PackedSequences
 {
     private readonly int[] _queryStarts;
     private readonly int[] _keyStarts;
+    private readonly ConditionalWeakTable<CudaDevice, DeviceStarts> _onDevices = [];
 
     /// <summary>Makes the description.</summary>
     /// <param name="queryStarts">First query row of each sequence and, last, the number of query rows: from 0, never falling.</param>
@@ -49,6 +53,9 @@ public sealed class PackedSequences
 
     /// <summary>Key rows of a sequence.</summary>
     internal KeyRange Keys(int sequence) => new(_keyStarts[sequence], _keyStarts[sequence + 1]);
+
+    /// <summary>The numbers in the memory of a device.</summary>
+    internal DeviceStarts On(CudaDevice device) => _onDevices.GetValue(device, key => DeviceStarts.Upload(key, this));
 
     /// <summary>Calls work for each sequence that has query rows; views made for it are disposed after it.</summary>
     internal void ForEach(Action<PackedViews> work)

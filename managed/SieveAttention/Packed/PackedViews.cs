@@ -36,6 +36,13 @@ internal sealed class PackedViews(PackedSequences packed, int sequence) : IDispo
             device, "Packed sequences of this operator", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
     }
 
+    /// <summary>Checks that tensors have the rows of all sequences; the others of a call are checked against these.</summary>
+    internal static void CheckRows(AttentionInputs inputs, PackedSequences packed)
+    {
+        CheckRows(inputs.Query, nameof(inputs.Query), packed.QueryStarts[^1], "query rows");
+        CheckRows(inputs.Key, nameof(inputs.Key), packed.KeyStarts[^1], "key rows");
+    }
+
     /// <summary>Number of this sequence's query rows.</summary>
     internal int QueryCount => packed.Queries(sequence).Count;
 
@@ -79,6 +86,14 @@ internal sealed class PackedViews(PackedSequences packed, int sequence) : IDispo
         }
     }
 
+    private static void CheckRows(AttentionTensor tensor, string name, int all, string what)
+    {
+        if (tensor.Shape.Rows != all)
+        {
+            throw Guard.Tensor(name, $"{name} has shape {tensor.Shape}; the packed sequences have {all} {what}.");
+        }
+    }
+
     private AttentionTensor? View(AttentionTensor? tensor, string name, KeyRange rows, int all, string what)
     {
         if (tensor is null)
@@ -86,11 +101,7 @@ internal sealed class PackedViews(PackedSequences packed, int sequence) : IDispo
             return null;
         }
 
-        if (tensor.Shape.Rows != all)
-        {
-            throw Guard.Tensor(name, $"{name} has shape {tensor.Shape}; the packed sequences have {all} {what}.");
-        }
-
+        CheckRows(tensor, name, all, what);
         AttentionTensor view = tensor.Slice(2, rows.First, rows.Count);
         _views.Add(view);
         return view;

@@ -96,24 +96,34 @@ internal static class BlockSelector
         double[] s = new double[complete];
         for (int h = 0; h < queries.Length / headDim; h++)
         {
-            double m = double.NegativeInfinity;
             for (int b = 0; b < complete; b++)
             {
                 s[b] = scale * UnitVectors.Dot(queries.Slice(h * headDim, headDim), pooled.Slice(b * headDim, headDim));
-                m = Math.Max(m, s[b]);
             }
 
-            double sum = 0;
-            for (int b = 0; b < complete; b++)
-            {
-                sum += Math.Exp(s[b] - m);
-            }
+            AddShares(s, importance[..own]);
+        }
+    }
 
-            double lse = m + Math.Log(sum);
-            for (int b = 0; b < own; b++)
-            {
-                importance[b] += Math.Exp(s[b] - lse);
-            }
+    /// <summary>Adds exp(s_b - logsumexp s) of one head to the importance of the blocks before the row's own.</summary>
+    internal static void AddShares(ReadOnlySpan<double> s, Span<double> importance)
+    {
+        double m = double.NegativeInfinity;
+        foreach (double score in s)
+        {
+            m = Math.Max(m, score);
+        }
+
+        double sum = 0;
+        foreach (double score in s)
+        {
+            sum += Math.Exp(score - m);
+        }
+
+        double lse = m + Math.Log(sum);
+        for (int b = 0; b < importance.Length; b++)
+        {
+            importance[b] += Math.Exp(s[b] - lse);
         }
     }
 

@@ -57,7 +57,10 @@ internal static class TensorCopy
             source.HostElements<T>(), source.Strides, source.Shape, target.WritableHostElements<T>(), target.Strides);
     }
 
-    /// <summary>Calls copy(source byte offset, target byte offset, bytes) for each longest run that is dense in both.</summary>
+    /// <summary>
+    /// Calls copy(source byte offset, target byte offset, bytes) for each longest run that is dense in both, whatever the order of the
+    /// dimensions in memory.
+    /// </summary>
     private static void Runs(AttentionTensor source, AttentionTensor target, Action<nint, nint, ulong> copy)
     {
         TensorShape shape = source.Shape;
@@ -65,10 +68,18 @@ internal static class TensorCopy
         TensorStrides to = target.Strides;
         long run = 1;
         TensorShape outer = shape;
-        for (int d = 3; d >= 0 && (shape[d] == 1 || (from[d] == run && to[d] == run)); d--)
+        for (bool grown = true; grown;)
         {
-            run *= shape[d];
-            outer = outer.With(d, 1);
+            grown = false;
+            for (int d = 3; d >= 0; d--)
+            {
+                if (outer[d] > 1 && from[d] == run && to[d] == run)
+                {
+                    run *= outer[d];
+                    outer = outer.With(d, 1);
+                    grown = true;
+                }
+            }
         }
 
         int size = TensorTypes.Size(source.Type);

@@ -20,8 +20,6 @@ cudaError_t launch_backward_sm80(const BackwardPlan &plan, cudaStream_t stream) 
   a.problem = plan.problem;
   a.head_dim = plan.head_dim;
   a.value_dim = plan.value_dim;
-  const int64_t packed = plan.problem.query_starts != nullptr ? plan.problem.batch : 0;
-  a.key_blocks = static_cast<int32_t>(key_blocks<Shape::kKeyBlock>(plan.key_rows, packed));
   a.query = plan.query;
   a.key = plan.key;
   a.value = plan.value;
@@ -44,8 +42,8 @@ cudaError_t launch_backward_sm80(const BackwardPlan &plan, cudaStream_t stream) 
   const auto kernel = backward_sm80<Policy>;
   error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedMemory));
   if (error != cudaSuccess) return error;
-  const int64_t blocks = static_cast<int64_t>(a.key_blocks) * (plan.problem.query_heads / plan.problem.group) *
-                         (packed > 0 ? 1 : plan.problem.batch);
+  const int64_t blocks =
+      KeyBlockPlace::blocks_of_head(plan.problem, Shape::kKeyBlock) * (plan.problem.query_heads / plan.problem.group);
   kernel<<<static_cast<unsigned>(blocks), Shape::kThreads, kSharedMemory, stream>>>(a);
   error = cudaGetLastError();
   return error == cudaSuccess ? launch_finish(plan, kBfloat16, Shape::kHeadDim, stream) : error;

@@ -16,15 +16,11 @@ struct Gradient {
   using Shape = ShapeType;
   using Arguments = GradientArguments;
 
-  __device__ static float factor(const Arguments &a) {
-    return a.scale_log2;
-  }
+  __device__ static float factor(const Arguments &a) { return a.scale_log2; }
   __device__ static float weight(float score, float factor, float shift) {
     return ptx::ex2_approx(fmaf(score, factor, -shift));
   }
-  __device__ static float gradient(float weight, float dweight, float delta) {
-    return weight * (dweight - delta);
-  }
+  __device__ static float gradient(float weight, float dweight, float delta) { return weight * (dweight - delta); }
 };
 
 }  // namespace sieve::softmax

@@ -15,7 +15,7 @@ constexpr int kPrepareThreads = 256;
 
 struct PrepareArguments {
   ProblemView problem;
-  int32_t tiles = 0;      // of kPaddedRows rows, of the longest sequence
+  int32_t tiles = 0;      // of PaddedRows::kTile rows, of the longest sequence
   int32_t value_dim = 0;  // of the tensors; 8 kLanes or less
   int32_t sums_dim = 0;
   int64_t padded_rows = 0;
@@ -91,17 +91,18 @@ template <typename Element, int kLanes>
 __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant__ PrepareArguments a) {
   constexpr int kRowsPerPass = kPrepareThreads / kLanes;
   static_assert(32 % kLanes == 0, "a row stays within a warp");
-  __shared__ float dots[kPaddedRows];
+  __shared__ float dots[PaddedRows::kTile];
   const int thread = static_cast<int>(threadIdx.x);
   const PaddedTile place = PaddedTile::of(a.problem, a.tiles, static_cast<int>(blockIdx.x));
   const Sequence sequence = Sequence::at(a.problem, place.sequence);
   const int first_row = place.first_row;
   if (first_row >= sequence.queries) return;
-  const int64_t padded = place.head * a.padded_rows + padded_start(a.problem, sequence, place.sequence) + first_row;
+  const int64_t padded =
+      place.head * a.padded_rows + PaddedRows::first(a.problem, sequence, place.sequence) + first_row;
 
   const int64_t tensor_row = sequence.query_start + static_cast<int64_t>(first_row);
 #pragma unroll 4
-  for (int row = thread / kLanes; row < kPaddedRows; row += kRowsPerPass) {
+  for (int row = thread / kLanes; row < PaddedRows::kTile; row += kRowsPerPass) {
     float dot = 0.0f;
     if (first_row + row < sequence.queries && thread % kLanes * 8 < a.value_dim)
       dot = dot_output<Element>(a, sequence.batch, place.head, tensor_row + row, thread % kLanes * 8);
@@ -111,13 +112,14 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant
   }
   if (a.query_sums != nullptr) {
     float4 *sums = reinterpret_cast<float4 *>(a.query_sums + padded * a.sums_dim);
-    for (int i = thread; i < kPaddedRows / 4 * a.sums_dim; i += kPrepareThreads)
+    for (int i = thread; i < PaddedRows::kTile / 4 * a.sums_dim; i += kPrepareThreads)
       sums[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
-  constexpr int kTurns = kPaddedRows / 64 * 2;
+  constexpr int kTurns = PaddedRows::kTile / 64 * 2;
   if (a.turns != nullptr && thread < kTurns) a.turns[padded / 64 * 2 + thread] = 0;
   __syncthreads();
-  if (thread < kPaddedRows) prepare_row(a, sequence, place.head, first_row + thread, dots[thread], padded + thread);
+  if (thread < PaddedRows::kTile)
+    prepare_row(a, sequence, place.head, first_row + thread, dots[thread], padded + thread);
 }
 
 }  // namespace sieve::softmax

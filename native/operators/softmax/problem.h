@@ -31,7 +31,7 @@ struct ForwardPlan : Plan {
   int32_t *next_tile = nullptr;  // counter of kernels whose blocks compute many tiles
 };
 
-// Backward keeps per query row up to three floats, in padded arrays (device/backward.h):
+// Backward keeps per query row up to three floats, in padded arrays (device/padded_rows.h):
 //   shifts   (lse - ln sigmoid(gate)) / ln 2;  +infinity for rows outside the sequence or without a key
 //   deltas   output . output_gradient / (output_scale sigmoid(gate));  0 for those rows, and where the divisor is 0
 //   factors  the row factor n_i, where the problem has one

@@ -74,6 +74,39 @@ struct ForwardShapeSm80 {
   static constexpr bool kQueriesStay = kTiling.queries_stay;
 };
 
+// ---- decode, both paths: memory is the limit; a stage is 32 KB of keys and values at every head_dim.
+struct DecodeTiling {
+  int key_block;  // keys a stage
+  int key_chunk;  // keys that a warp scores at once
+  int stages;
+  int warps;                      // that compute
+  int blocks_per_multiprocessor;  // that registers and shared memory must allow
+};
+
+constexpr DecodeTiling decode_tiling_sm80(int head_dim) {
+  if (head_dim == 256) return {32, 16, 3, 4, 1};  // registers: the output alone takes half of them
+  return {8192 / head_dim, 32, 3, 4, 2};
+}
+
+constexpr DecodeTiling decode_tiling_sm90(int head_dim) {
+  if (head_dim == 256) return {32, 16, 6, 4, 1};
+  return {8192 / head_dim, 32, 3, 4, 2};
+}
+
+template <typename T, int kDim, DecodeTiling kTiling>
+struct DecodeShape {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kDim;
+  static constexpr int kViews = 1;
+  static constexpr int kRowScalars = 1;  // factor of the scores, in base 2
+  static constexpr int kKeyBlock = kTiling.key_block;
+  static constexpr int kKeyChunk = kTiling.key_chunk;
+  static constexpr int kStages = kTiling.stages;
+  static constexpr int kWarps = kTiling.warps;
+  static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
+};
+
 // ---- backward, generic: dK and dV of a warp's keys (16 key_tiles) stay in registers beside S and dP of a chunk.
 struct BackwardTiling {
   int key_tiles;  // 16-key tiles a warp
@@ -105,6 +138,22 @@ struct BackwardShapeSm80 {
   static constexpr int kStages = kTiling.stages;
   static constexpr int kDqRowWarps = kTiling.dq_row_warps;
   static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
+};
+
+// ---- backward, Hopper: 64 queries a tile. With 128 the scores, dweights and their operands do not fit the registers
+// beside the sums (C7512), and the tile is waited for instead of overlapped.
+template <typename T, int kDim, bool kHasRowFactors, bool kFixedOrder>
+struct BackwardShapeSm90 {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kDim;
+  static constexpr int kQueryBlock = 64;
+  static constexpr int kKeyBlock = 128;
+  static constexpr int kStages = kDim == 64 ? 4 : 2;
+  static constexpr int kProducerRegisters = 24;
+  static constexpr int kConsumerRegisters = 240;
+  static constexpr bool kRowFactors = kHasRowFactors;
+  static constexpr bool kOrdered = kFixedOrder;
 };
 
 }  // namespace sieve::softmax

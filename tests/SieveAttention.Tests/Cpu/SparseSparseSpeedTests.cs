@@ -16,8 +16,8 @@ internal sealed class SparseSparseSpeedTests
 {
     /// <summary>One key head with 16, 4 and 1 query heads; selection and attention against dense causal softmax of equal shape.</summary>
     [TestCase(16, 5)]
-    [TestCase(4, 4)]
-    [TestCase(1, 1.5)]
+    [TestCase(4, 5)]
+    [TestCase(1, 4)]
     public void Sixteen_blocks_of_sixteen_keys_are_faster_than_dense_attention(int heads, double least)
     {
         const int Tokens = 8192;
@@ -49,7 +49,7 @@ internal sealed class SparseSparseSpeedTests
     {
         action();
         double best = double.PositiveInfinity;
-        for (int run = 0; run < 4; run++)
+        for (int run = 0; run < 8; run++)
         {
             TimeSpan before = Environment.CpuUsage.TotalTime;
             action();

@@ -1,7 +1,7 @@
 using System.Diagnostics;
-using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using NUnit.Framework;
+using SieveAttention.Cli.Benchmarks;
 using SieveAttention.Cpu.Rows;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Threshold;
@@ -147,10 +147,9 @@ internal sealed class SpeedTests
     /// <summary>FLOP/s of independent fused multiply-adds that touch no memory.</summary>
     private static double RegisterLoop(int threads)
     {
-        const long Steps = 2_000_000;
-        RegisterFma loop = new(Steps);
+        RegisterLoop loop = new(steps: 2_000_000);
         double time = Best(15, () => OnThreads(threads, () => LaneChoice.Run(loop)));
-        return threads * Steps * RegisterFma.Chains * 2.0 * LaneChoice.Widest / time;
+        return threads * loop.Operations / time;
     }
 
     private static (HostArray<float> Query, HostArray<float> Key, HostArray<float> Value) Inputs(in AttentionProblem problem) =>
@@ -161,39 +160,6 @@ internal sealed class SpeedTests
         HostArray<float> array = new(shape);
         Array.ConvertAll(Values.Normal(new Random(seed), shape.Count), value => (float)value).CopyTo(array.Data, 0);
         return array;
-    }
-
-    private sealed unsafe class RegisterFma(long steps) : ILaneWork
-    {
-        internal const int Chains = 12;
-
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        public void Run<TLanes, TVector>()
-            where TLanes : struct, ILanes<TVector>
-            where TVector : struct
-        {
-            TVector x = TLanes.Broadcast(0.5f);
-            (TVector a, TVector b, TVector c, TVector d, TVector e, TVector f) = (x, x, x, x, x, x);
-            (TVector g, TVector h, TVector i, TVector j, TVector k, TVector l) = (x, x, x, x, x, x);
-            for (long step = 0; step < steps; step++)
-            {
-                a = TLanes.MultiplyAdd(a, x, x);
-                b = TLanes.MultiplyAdd(b, x, x);
-                c = TLanes.MultiplyAdd(c, x, x);
-                d = TLanes.MultiplyAdd(d, x, x);
-                e = TLanes.MultiplyAdd(e, x, x);
-                f = TLanes.MultiplyAdd(f, x, x);
-                g = TLanes.MultiplyAdd(g, x, x);
-                h = TLanes.MultiplyAdd(h, x, x);
-                i = TLanes.MultiplyAdd(i, x, x);
-                j = TLanes.MultiplyAdd(j, x, x);
-                k = TLanes.MultiplyAdd(k, x, x);
-                l = TLanes.MultiplyAdd(l, x, x);
-            }
-
-            TVector sum = TLanes.Add(TLanes.Add(TLanes.Add(a, b), TLanes.Add(c, d)), TLanes.Add(TLanes.Add(e, f), TLanes.Add(g, h)));
-            Assert.That(TLanes.Sum(TLanes.Add(sum, TLanes.Add(TLanes.Add(i, j), TLanes.Add(k, l)))), Is.GreaterThan(0));
-        }
     }
 
     private sealed unsafe class TileProducts(TileProducts.Kind kind, int repeats) : ILaneWork

@@ -20,8 +20,8 @@ internal sealed class ThresholdDifferentialKernelSafetyTests(TensorType type) : 
         ThresholdCase test = Case(queries, keys);
         using DeviceInputs inputs = new(test.Inputs(type), Device);
         // Two rows and eight channels of guard on every side; all bits set is NaN in both types.
-        using AttentionTensor output = Poisoned(type, new TensorShape(1, 2, queries + 4, HeadDim + 16));
-        using AttentionTensor counts = Poisoned(TensorType.Int32, new TensorShape(1, 2, queries + 4, 4));
+        using AttentionTensor output = DeviceMemory.Poisoned(Device, type, new TensorShape(1, 2, queries + 4, HeadDim + 16));
+        using AttentionTensor counts = DeviceMemory.Poisoned(Device, TensorType.Int32, new TensorShape(1, 2, queries + 4, 4));
         using ThresholdDifferentialResult into = new(
             output.Slice(2, 2, queries).Slice(3, 8, HeadDim),
             counts.Slice(2, 2, queries).Slice(3, 1, 1),
@@ -174,13 +174,6 @@ internal sealed class ThresholdDifferentialKernelSafetyTests(TensorType type) : 
             AttentionTensor.Allocate(type, test.OutputShape, Device),
             AttentionTensor.Allocate(TensorType.Int32, rows, Device),
             AttentionTensor.Allocate(TensorType.Int32, rows, Device));
-    }
-
-    private AttentionTensor Poisoned(TensorType elements, TensorShape shape)
-    {
-        AttentionTensor tensor = AttentionTensor.Allocate(elements, shape, Device);
-        Device.Fill(tensor.DevicePointer, 0xFF, (ulong)(shape.Count * TensorTypes.Size(elements)), null);
-        return tensor;
     }
 
     /// <summary>Rows that NaN in a part of the inputs must not reach keep their bits; rows that it must reach are NaN.</summary>

@@ -34,7 +34,7 @@ class DeviceArray {
   size_t count() const { return count_; }
   size_t bytes() const { return count_ * sizeof(T); }
   void fill(uint8_t value) { check_cuda(cudaMemset(data_, value, bytes()), "cudaMemset"); }
-  void write(const std::vector<T> &values) {
+  void write(const std::vector<T> &values) const {
     check_cuda(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice), "write");
   }
   std::vector<T> read() const {

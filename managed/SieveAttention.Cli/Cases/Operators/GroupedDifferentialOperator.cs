@@ -28,7 +28,7 @@ internal sealed class GroupedDifferentialOperator : CaseOperator
         inputs.AddOperand(tensors.Required("v", [problem.Batch, problem.KeyHeads, problem.Keys, problem.ValueDim]));
         inputs.AddOther(tensors.Required("lambda_logit", outputShape[..3]));
         inputs.AddOther(tensors.Optional("gate", outputShape[..3]));
-        inputs.AddOther(tensors.Optional("dout", outputShape));
+        inputs.AddGradient(tensors.Optional("dout", outputShape));
         return new GroupedDifferentialCase(file, problem, inputs, options);
     }
 }

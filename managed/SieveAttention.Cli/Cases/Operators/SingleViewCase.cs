@@ -22,7 +22,7 @@ internal abstract class SingleViewCase(string file, AttentionProblem problem, Ca
         inputs.AddOther(tensors.Optional("gate", outputShape[..3]));
         if (gradient is not null)
         {
-            inputs.AddOther(tensors.Optional(gradient, outputShape));
+            inputs.AddGradient(tensors.Optional(gradient, outputShape));
         }
         return (problem, inputs);
     }
@@ -47,21 +47,28 @@ internal abstract class SingleViewCase(string file, AttentionProblem problem, Ca
         using LoadedTensors loaded = new(Inputs, device);
         AttentionInputs inputs = OperatorInputs(loaded);
         AttentionTensor outputGradient = loaded["dout"];
-        return Run(
+        return Backward(
+            device, () => backward(inputs, outputGradient), _ => backward(inputs, outputGradient).Dispose(), further);
+    }
+
+    /// <summary>The same where a repeated pass writes to the tensors of the first.</summary>
+    protected CaseResult Backward<T>(
+        AttentionDevice device, Func<T> first, Action<T> again, Func<T, IEnumerable<StoredTensor>>? further = null)
+        where T : AttentionGradients =>
+        Run(
             device,
-            () => backward(inputs, outputGradient),
-            _ => backward(inputs, outputGradient).Dispose(),
+            first,
+            again,
             gradients =>
             [
                 .. StoreGradients(
                     device, ("q", gradients.Query), ("k", gradients.Key), ("v", gradients.Value), ("gate", gradients.Gate)),
-                .. RowFactorGradients(gradients.RowFactor, device),
+                .. StoreRowFactor(gradients.RowFactor, device),
                 .. further?.Invoke(gradients) ?? [],
             ]);
-    }
 
     /// <summary>One value for ssmax, two for asentmax: cases give one number for all heads.</summary>
-    private static IEnumerable<StoredTensor> RowFactorGradients(RowFactorGradients? gradients, AttentionDevice device) => gradients switch
+    protected static IEnumerable<StoredTensor> StoreRowFactor(RowFactorGradients? gradients, AttentionDevice device) => gradients switch
     {
         null => [],
         { Exponents: [] } => [CaseResult.Store("drow_s", gradients.Values[0], device)],

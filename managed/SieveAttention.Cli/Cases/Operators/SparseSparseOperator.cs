@@ -47,8 +47,8 @@ internal sealed class SparseSparseOperator : CaseOperator
         }
         (AttentionProblem problem, CaseInputs inputs) = SingleViewCase.Read(file, tensors, options.Mask, gradient: null);
         int[] outputShape = [problem.Batch, problem.QueryHeads, problem.Queries, problem.ValueDim];
-        inputs.AddOther(tensors.Optional(SparseSparseCase.SparseGradient, outputShape));
-        inputs.AddOther(tensors.Optional(SparseSparseCase.FullGradient, outputShape));
+        inputs.AddGradient(tensors.Optional(SparseSparseCase.SparseGradient, outputShape));
+        inputs.AddGradient(tensors.Optional(SparseSparseCase.FullGradient, outputShape));
         return (problem, inputs);
     }
 

@@ -24,18 +24,18 @@ internal readonly record struct GroupTile(int Batch, int KeyHead, int First, int
 /// <summary>Cuts a problem into group tiles, and those into chunks whose gradients of keys and values are summed apart.</summary>
 internal sealed class GroupSchedule
 {
-    /// <summary>Scratch rows of a tile, unless a single query row has more heads: enough for full register blocks.</summary>
-    private const int WantedRows = 64;
-
     private readonly AttentionProblem _problem;
     private readonly int _group;
     private readonly int _queryRows;
 
-    internal GroupSchedule(in AttentionProblem problem, int threads)
+    /// <param name="problem">What is cut.</param>
+    /// <param name="threads">Threads that share the chunks.</param>
+    /// <param name="wantedRows">Scratch rows of a tile, unless a single query row has more heads; 64 fill register blocks.</param>
+    internal GroupSchedule(in AttentionProblem problem, int threads, int wantedRows = 64)
     {
         _problem = problem;
         _group = problem.QueryHeads / problem.KeyHeads;
-        _queryRows = Math.Max(1, WantedRows / _group);
+        _queryRows = Math.Max(1, wantedRows / _group);
         TilesPerHead = (problem.Queries + _queryRows - 1) / _queryRows;
         int heads = problem.Batch * problem.KeyHeads;
         ChunksPerHead = threads == 1 ? 1 : Math.Clamp(((2 * threads) + heads - 1) / heads, 1, TilesPerHead);

@@ -1,12 +1,13 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using SieveAttention.Cpu.Schedule;
 using SieveAttention.Cpu.Tiles;
 
 namespace SieveAttention.Cpu.Blocks;
 
 /// <summary>
-/// Pooled keys of all complete blocks: in double, with the same bits as those of the reference from the same keys, and rounded to float as
-/// columns. A short last block is never scored.
+/// Pooled keys of all complete blocks as columns: in double, with the same bits as those of the reference from the same keys, and rounded
+/// to float. A short last block is never scored.
 /// </summary>
 internal sealed class PooledBlocks : IDisposable
 {
@@ -21,13 +22,15 @@ internal sealed class PooledBlocks : IDisposable
         _keyHeads = problem.KeyHeads;
         int heads = problem.Batch * problem.KeyHeads;
         Count = problem.Keys / blockSize;
+        // Eight more than whole pairs of vectors: channels a multiple of 4 KB apart would fall on the same few places of the cache.
+        ExactStride = ((Count + 15) / 16 * 16) + 8;
         _exact = new double[heads][];
         _columns = new ColumnPanels[heads];
         _largestNorm = new double[heads];
         int channels = problem.HeadDim;
         for (int head = 0; head < heads; head++)
         {
-            _exact[head] = new double[(long)Count * channels];
+            _exact[head] = new double[(long)ExactStride * channels];
             _columns[head] = new ColumnPanels(_arena, Math.Max(Count, 1), channels, panelColumns);
         }
 
@@ -37,7 +40,10 @@ internal sealed class PooledBlocks : IDisposable
     /// <summary>Complete blocks of a head.</summary>
     internal int Count { get; }
 
-    /// <summary>kc in double, one block after the other.</summary>
+    /// <summary>Elements from one channel to the next of <see cref="Exact"/>: a multiple of 16 and more; zero after the last block.</summary>
+    internal int ExactStride { get; }
+
+    /// <summary>kc in double as columns: channel by channel, the blocks side by side.</summary>
     internal ReadOnlySpan<double> Exact(int batch, int keyHead) => _exact[(batch * _keyHeads) + keyHead];
 
     /// <summary>kc as columns.</summary>
@@ -49,39 +55,65 @@ internal sealed class PooledBlocks : IDisposable
     public void Dispose() => _arena.Dispose();
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Fill(int head, int blockSize, int channels, HostArray<float> k)
+    private unsafe void Fill(int head, int blockSize, int channels, HostArray<float> k)
     {
         ReadOnlySpan<float> keys = k.Head(head / _keyHeads, head % _keyHeads);
         double[] exact = _exact[head];
-        float[] rounded = new float[exact.Length];
+        float[] rounded = new float[ColumnPanels.TileRows * channels];
+        double[] kc = new double[channels];
         double largest = 0;
         for (int block = 0; block < Count; block++)
         {
-            Span<double> kc = exact.AsSpan(block * channels, channels);
-            for (int j = block * blockSize; j < (block + 1) * blockSize; j++)
-            {
-                ReadOnlySpan<float> key = keys.Slice(j * channels, channels);
-                for (int c = 0; c < channels; c++)
-                {
-                    kc[c] += key[c];
-                }
-            }
-
+            AddRows(keys.Slice(block * blockSize * channels, blockSize * channels), kc);
             double square = 0;
             for (int c = 0; c < channels; c++)
             {
                 kc[c] /= blockSize;
                 square += kc[c] * kc[c];
-                rounded[(block * channels) + c] = (float)kc[c];
+                exact[(c * ExactStride) + block] = kc[c];
+                rounded[(block % ColumnPanels.TileRows * channels) + c] = (float)kc[c];
             }
 
             largest = Math.Max(largest, Math.Sqrt(square));
+            int inTile = block % ColumnPanels.TileRows;
+            if (inTile == ColumnPanels.TileRows - 1 || block == Count - 1)
+            {
+                fixed (float* tile = rounded)
+                {
+                    _columns[head].Fill(block / ColumnPanels.TileRows, tile, channels, inTile + 1);
+                }
+            }
         }
 
         _largestNorm[head] = largest;
-        for (int tile = 0; tile * ColumnPanels.TileRows < Count; tile++)
+    }
+
+    /// <summary>Sums of the channels of row-major rows, each in the order of the rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddRows(ReadOnlySpan<float> rows, Span<double> sums)
+    {
+        int channels = sums.Length;
+        int channel = 0;
+        for (; channel + Vector256<float>.Count <= channels; channel += Vector256<float>.Count)
         {
-            _columns[head].Fill(rounded, tile, Math.Min(ColumnPanels.TileRows, Count - (tile * ColumnPanels.TileRows)));
+            Vector512<double> sum = default;
+            for (int start = channel; start < rows.Length; start += channels)
+            {
+                sum += Vector512.WidenLower(Vector256.Create(rows[start..]).ToVector512Unsafe());
+            }
+
+            sum.CopyTo(sums[channel..]);
+        }
+
+        for (; channel < channels; channel++)
+        {
+            double sum = 0;
+            for (int start = channel; start < rows.Length; start += channels)
+            {
+                sum += rows[start];
+            }
+
+            sums[channel] = sum;
         }
     }
 }

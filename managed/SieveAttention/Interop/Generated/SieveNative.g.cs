@@ -110,4 +110,28 @@ internal static unsafe class SieveNative
     /// <summary>Enqueues threshold differential attention, forward. Bitwise repeatable.</summary>
     [DllImport(LibraryName, EntryPoint = "sieve_tda_forward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int TdaForward(nint context, SieveAttentionProblem* problem, SieveTdaForwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_softmax_forward; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_softmax_forward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int SoftmaxForwardWorkspace(nint context, SieveAttentionProblem* problem, SieveSoftmaxForwardArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues softmax attention, forward. Bitwise repeatable.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_softmax_forward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int SoftmaxForward(nint context, SieveAttentionProblem* problem, SieveSoftmaxForwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_softmax_backward; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_softmax_backward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int SoftmaxBackwardWorkspace(nint context, SieveAttentionProblem* problem, SieveSoftmaxBackwardArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues softmax attention, backward. Bitwise repeatable where problem.repeatability asks for it.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_softmax_backward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int SoftmaxBackward(nint context, SieveAttentionProblem* problem, SieveSoftmaxBackwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_softmax_decode; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_softmax_decode_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int SoftmaxDecodeWorkspace(nint context, SieveAttentionProblem* problem, SieveSoftmaxDecodeArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues softmax attention, decode. Bitwise repeatable for equal splits.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_softmax_decode", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int SoftmaxDecode(nint context, SieveAttentionProblem* problem, SieveSoftmaxDecodeArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
 }

@@ -368,3 +368,161 @@ internal unsafe struct SieveTdaForwardArguments
     [FieldOffset(684)]
     internal float power;
 }
+
+/// <summary>Softmax attention, forward (arXiv 1706.03762, equation 1).</summary>
+/// <remarks>
+/// <code>
+/// s_ij = scale * n_i * query[i] . key[j],   n_i = the row factor (1 without one)
+/// lse_i = ln sum_j exp(s_ij),   output_i = epilogue( sum_j exp(s_ij - lse_i) value_j ),   j over the visible keys
+/// </code>
+/// <para>
+/// Query head h uses key and value head h / (query heads / key heads). A row without a visible key gives output 0 and
+/// lse -infinity.
+/// </para>
+/// </remarks>
+[StructLayout(LayoutKind.Explicit, Size = 408)]
+internal unsafe struct SieveSoftmaxForwardArguments
+{
+    /// <summary>sizeof(sieve_softmax_forward_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Must be zero.</summary>
+    [FieldOffset(4)]
+    internal int reserved;
+
+    /// <summary>[batch, query heads, queries, head_dim], float16 or bfloat16.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query;
+
+    /// <summary>[batch, key heads, keys, head_dim], dtype of query.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key;
+
+    /// <summary>[batch, key heads, keys, value_dim], dtype of query.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor value;
+
+    /// <summary>[batch, query heads, queries, value_dim], dtype of query or float32.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor output;
+
+    /// <summary>Optional float32 [batch, query heads, queries, 1]: natural logarithm of the sum of exponentials.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor lse;
+}
+
+/// <summary>
+/// Softmax attention, backward: gradients of a scalar whose derivative by output is output_gradient. The problem is that
+/// of the forward call, without a norm (SIEVE_NORM_NONE); a gate and an output scale are allowed. Gradient tensors are
+/// optional: data = NULL means not wanted.
+/// </summary>
+[StructLayout(LayoutKind.Explicit, Size = 904)]
+internal unsafe struct SieveSoftmaxBackwardArguments
+{
+    /// <summary>sizeof(sieve_softmax_backward_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Must be zero.</summary>
+    [FieldOffset(4)]
+    internal int reserved;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor value;
+
+    /// <summary>The result of the forward call, after its epilogue; dtype of query or float32.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor output;
+
+    /// <summary>The result of the forward call.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor lse;
+
+    /// <summary>[batch, query heads, queries, value_dim], dtype of query.</summary>
+    [FieldOffset(408)]
+    internal SieveTensor output_gradient;
+
+    /// <summary>Like query, dtype of query or float32.</summary>
+    [FieldOffset(488)]
+    internal SieveTensor query_gradient;
+
+    /// <summary>Like key, dtype of query or float32; summed over the query heads of the group.</summary>
+    [FieldOffset(568)]
+    internal SieveTensor key_gradient;
+
+    /// <summary>Like value, dtype of query or float32; summed over the query heads of the group.</summary>
+    [FieldOffset(648)]
+    internal SieveTensor value_gradient;
+
+    /// <summary>Float32 [batch, query heads, queries, 1]: gradient of the row factors n_i. Only with a row factor.</summary>
+    [FieldOffset(728)]
+    internal SieveTensor row_factor_gradient;
+
+    /// <summary>Float32 [batch, query heads, queries, 1]: gradient of the gate's logits. Only with a gate.</summary>
+    [FieldOffset(808)]
+    internal SieveTensor gate_gradient;
+
+    /// <summary>Device memory, one float for each query head: gradient of row_first; NULL = not wanted.</summary>
+    [FieldOffset(888)]
+    internal nint row_first_gradient;
+
+    /// <summary>Device memory, one float for each query head: gradient of row_second; NULL = not wanted.</summary>
+    [FieldOffset(896)]
+    internal nint row_second_gradient;
+}
+
+/// <summary>
+/// Softmax attention of a few new query rows against a cache of keys and values. The cache is contiguous, one tensor row
+/// a key, or paged: then key and value hold pages, and page_table names the pages of each batch entry in order.
+/// problem.key_lengths says how many keys of each entry are valid; the work adapts to it on the device, so a captured
+/// graph replays with grown caches. The rows stand at the end of each entry's keys unless the problem says otherwise.
+/// </summary>
+[StructLayout(LayoutKind.Explicit, Size = 424)]
+internal unsafe struct SieveSoftmaxDecodeArguments
+{
+    /// <summary>sizeof(sieve_softmax_decode_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Parts in which the keys of one head are read side by side; 0 = chosen by the library.</summary>
+    [FieldOffset(4)]
+    internal int splits;
+
+    /// <summary>[batch, query heads, queries, head_dim], float16 or bfloat16; queries * query heads / key heads is at most 64.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query;
+
+    /// <summary>[batch, key heads, keys, head_dim], or [pages, key heads, page size, head_dim]; dtype of query.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key;
+
+    /// <summary>[batch, key heads, keys, value_dim], or [pages, key heads, page size, value_dim]; dtype of query.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor value;
+
+    /// <summary>[batch, query heads, queries, value_dim], dtype of query or float32.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor output;
+
+    /// <summary>Optional float32 [batch, query heads, queries, 1].</summary>
+    [FieldOffset(328)]
+    internal SieveTensor lse;
+
+    /// <summary>Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous.</summary>
+    [FieldOffset(408)]
+    internal nint page_table;
+
+    /// <summary>Pages of one batch entry in page_table; 0 without one.</summary>
+    [FieldOffset(416)]
+    internal long page_table_width;
+}

@@ -10,7 +10,7 @@ unsigned block_count(const ProblemView &problem, int32_t tiles) {
 }
 
 int32_t tile_count(const ProblemView &problem) {
-  return (problem.queries + kPaddedRows - 1) / kPaddedRows;
+  return (problem.queries + PaddedRows::kTile - 1) / PaddedRows::kTile;
 }
 
 template <typename Element, int kLanes>

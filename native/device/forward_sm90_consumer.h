@@ -1,0 +1,345 @@
+// A consumer warpgroup of the Hopper forward pipeline: scores, weights, output of 64 query rows. Two loops over the key
+// blocks: one skips value products without a weight, the other lets the products of neighbouring blocks overlap.
+#pragma once
+
+#include "device/epilogue.h"
+#include "device/forward_sm90_parts.h"
+#include "device/ptx/warpgroup.h"
+#include "device/ptx/wgmma.h"
+#include "device/rows.h"
+
+namespace sieve {
+
+// One consumer warpgroup; all of its threads follow the same path.
+template <class Policy>
+struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
+  using Parts = ForwardSm90Parts<Policy>;
+  using Parts::address;
+  using Parts::kConsumerBarrier;
+  using Parts::kConsumersBarrier;
+  using Parts::kD;
+  using Parts::kHasScalars;
+  using Parts::kN;
+  using Parts::kV;
+  using Parts::kViews;
+  using Parts::next_tile;
+  using typename Parts::Arguments;
+  using typename Parts::Element;
+  using typename Parts::QueryRing;
+  using typename Parts::Ring;
+  using typename Parts::Shape;
+  using typename Parts::Shared;
+  using typename Parts::Work;
+
+  Shared &shared;
+  const Arguments &a;
+  const int index;   // of the consumer
+  const int thread;  // of the warpgroup
+  Ring keys, values;
+  QueryRing queries;
+
+  Accumulators<1, kN> scores[kViews];
+  Accumulators<1, kV> output;
+  uint32_t weights[kN / 16][4];
+
+  struct Rows {
+    const Work &work;
+    ThreadRows thread_rows;
+    RowScalars<Shape::kRows> scalars;
+    int common_first, common_end;  // keys that all rows of the tile see
+  };
+
+  __device__ void start_scores() {
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int view = 0; view < kViews; ++view) {
+      const uint64_t query =
+          ptx::matrix_descriptor(address(shared.queries[queries.stage].view[view]) + index * 64 * 128, 0);
+      const uint64_t key = ptx::matrix_descriptor(address(shared.stages[keys.stage].key[view]), 0);
+      auto &d = reinterpret_cast<float(&)[kN / 2]>(scores[view]);
+#pragma unroll
+      for (int k = 0; k < kD / 16; ++k)
+        ptx::Wgmma<Element, kN, false>::shared(d, query + ((k / 4 * Shape::kRows * 128 + k % 4 * 32) >> 4),
+                                               key + ((k / 4 * kN * 128 + k % 4 * 32) >> 4), k > 0);
+    }
+    ptx::wgmma_commit_group();
+  }
+
+  __device__ void start_values() {
+    const uint64_t value = ptx::matrix_descriptor(address(shared.stages[values.stage].value), kN * 128);
+    ptx::wgmma_fence();
+    auto &d = reinterpret_cast<float(&)[kV / 2]>(output);
+#pragma unroll
+    for (int k = 0; k < kN / 16; ++k)
+      ptx::Wgmma<Element, kV, true>::registers(d, weights[k], value + static_cast<uint64_t>(k * 2048 >> 4), 1);
+    ptx::wgmma_commit_group();
+  }
+
+  // Where rows see different keys, 0 * NaN must not reach those that do not see the NaN: such (rare) blocks are
+  // multiplied by the instructions that can take it apart.
+  __device__ bool values_are_finite() const {
+    const uint4 *value = reinterpret_cast<const uint4 *>(shared.stages[values.stage].value);
+    uint32_t bad = 0;
+#pragma unroll 4
+    for (int i = thread; i < kN * Shared::kValuePanels * 8; i += 128) {
+      const uint4 chunk = value[i];
+      bad |= non_finite<Element>(chunk.x) | non_finite<Element>(chunk.y) | non_finite<Element>(chunk.z) |
+             non_finite<Element>(chunk.w);
+    }
+    return !ptx::bar_red_or(kConsumerBarrier + index, 128, bad != 0);
+  }
+
+  __device__ void add_contained_values() {
+    using Panel = SharedTile<kN, 64>;
+    const int lane = lane_index();
+    const uint32_t first = address(shared.stages[values.stage].value) + Panel::offset(lane & 15, lane >> 4);
+#pragma unroll
+    for (int k = 0; k < kN / 16; ++k) {
+      const uint32_t row[1][4] = {{weights[k][0], weights[k][1], weights[k][2], weights[k][3]}};
+#pragma unroll
+      for (int n = 0; n < kV / 16; ++n) {
+        uint32_t value[4];
+        ptx::ldmatrix_x4_trans(value, Panel::step(first + k * 2048, n % 4) + n / 4 * kN * 128);
+        contained_product<Element, 1, kV>(output, 2 * n, row, value);
+        ptx::mma_m16n8k16<Element>(output[0][2 * n], row[0], value[0], value[1]);
+        ptx::mma_m16n8k16<Element>(output[0][2 * n + 1], row[0], value[2], value[3]);
+      }
+    }
+  }
+
+  // Rounds the weights for the product. A warp without a weight has left its scores as they were: it multiplies
+  // zeros.
+  __device__ void convert(bool has_weights) {
+#pragma unroll
+    for (int k = 0; k < kN / 16; ++k)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float(&score)[4] = scores[0][0][2 * k + i / 2];
+        weights[k][i] = has_weights ? ptx::cvt_x2<Element>(score[2 * (i % 2)], score[2 * (i % 2) + 1]) : 0;
+      }
+  }
+
+  __device__ void release(uint64_t &barrier) const {
+    if (thread == 0) ptx::mbarrier_arrive(address(&barrier));
+  }
+
+  // The scores of a block are there: its keys are not needed any more, and after the last block the queries neither.
+  __device__ void release_operands(const Rows &rows, int block) const {
+    release(shared.barriers.key_empty[keys.stage]);
+    if (block == rows.work.first_block) release(shared.barriers.query_empty[queries.stage]);
+  }
+
+  // Waits for the values of the block. Where a non-finite one must be contained, adds what the weights make of it
+  // now, and leaves zero weights and finite values for the product that follows in any case. All consumers come to
+  // the same verdict.
+  __device__ void prepare_values(bool masked) {
+    ptx::mbarrier_wait(address(&shared.barriers.value_full[values.stage]), values.phase);
+    if (!masked || values_are_finite()) return;
+    add_contained_values();
+#pragma unroll
+    for (int k = 0; k < kN / 16; ++k)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) weights[k][i] = 0;
+    ptx::bar_sync(kConsumersBarrier, 128 * Shape::kConsumers);
+    uint32_t *value = reinterpret_cast<uint32_t *>(shared.stages[values.stage].value);
+    for (int i = index * 128 + thread; i < kN * Shared::kValuePanels * 32; i += 128 * Shape::kConsumers)
+      value[i] &= ~non_finite<Element>(value[i]);
+    ptx::fence_proxy_async();
+    ptx::bar_sync(kConsumersBarrier, 128 * Shape::kConsumers);
+  }
+
+  __device__ bool is_masked(const Rows &rows, int block) const {
+    return block * kN < rows.common_first || block * kN + kN > rows.common_end;
+  }
+
+  __device__ bool weigh(typename Policy::State &state, const Rows &rows, int block) {
+    const int column = 2 * (lane_index() & 3);
+    const ChunkMask mask{a.problem, rows.work.sequence, rows.thread_rows.first, block * kN + column,
+                         is_masked(rows, block)};
+    return Policy::weigh(state, scores, rows.scalars, rows.thread_rows, &shared.key_scalars[keys.stage][0][column],
+                         mask, a.policy, KeptPlace{rows.work.place});
+  }
+
+  // Weights are final at once and mostly zero: blocks without a weight cost no value product.
+  __device__ void attend_skipping(typename Policy::State &state, const Rows &rows) {
+    ForwardSm90Barriers<Shape> &b = shared.barriers;
+    for (int block = rows.work.end_block - 1; block >= rows.work.first_block; --block) {
+      ptx::mbarrier_wait(address(&b.key_full[keys.stage]), keys.phase);
+      start_scores();
+      ptx::wgmma_wait_group<0>();
+      if (block == rows.work.first_block) release(b.query_empty[queries.stage]);
+      const bool mine = weigh(state, rows, block);
+      const bool any = ptx::bar_red_or(kConsumerBarrier + index, 128, mine);
+      release(b.key_empty[keys.stage]);
+      keys.advance();
+      ptx::mbarrier_wait(address(&b.value_full[values.stage]), values.phase);
+      if (any) {
+        convert(mine);
+        if (is_masked(rows, block) && !values_are_finite()) {
+          add_contained_values();
+        } else {
+          start_values();
+          ptx::wgmma_wait_group<0>();
+        }
+      }
+      release(b.value_empty[values.stage]);
+      values.advance();
+    }
+  }
+
+  __device__ void weigh_and_release(typename Policy::State &state, const Rows &rows, int block) {
+    if constexpr (!kHasScalars) release_operands(rows, block);
+    weigh(state, rows, block);
+    if constexpr (kHasScalars) release_operands(rows, block);
+    keys.advance();
+  }
+
+  __device__ void release_values() {
+    release(shared.barriers.value_empty[values.stage]);
+    values.advance();
+  }
+
+  // The blocks behind one whose weights are there: its value product runs under the weighing of the next.
+  __device__ void attend_rest(typename Policy::State &state, const Rows &rows, int block) {
+    for (; block > rows.work.first_block; --block) {
+      prepare_values(is_masked(rows, block));
+      ptx::mbarrier_wait(address(&shared.barriers.key_full[keys.stage]), keys.phase);
+      start_scores();
+      start_values();
+      ptx::wgmma_wait_group<1>();
+      weigh_and_release(state, rows, block - 1);
+      ptx::wgmma_wait_group<0>();
+      release_values();
+      convert(true);
+      Policy::rescale(state, output);
+    }
+  }
+
+  __device__ void attend_overlapped(typename Policy::State &state, const Rows &rows) {
+    ptx::mbarrier_wait(address(&shared.barriers.key_full[keys.stage]), keys.phase);
+    start_scores();
+    ptx::wgmma_wait_group<0>();
+    weigh_and_release(state, rows, rows.work.end_block - 1);
+    convert(true);
+    attend_rest(state, rows, rows.work.end_block - 1);
+    prepare_values(is_masked(rows, rows.work.first_block));
+    start_values();
+    ptx::wgmma_wait_group<0>();
+    release_values();
+  }
+
+  __device__ Rows rows_of(const Work &work) const {
+    const ThreadRows thread_rows{work.block_row + index * 64 + thread / 32 * 16 + lane_index() / 4};
+    const int last = min(work.block_row + Shape::kRows, work.sequence.queries) - 1;
+    return {work,
+            thread_rows,
+            {&shared.row_scalars[0][thread_rows.first - work.block_row]},
+            work.sequence.visible(a.problem, last).first,
+            work.sequence.visible(a.problem, work.block_row).end};
+  }
+
+  __device__ void output_to_zero() {
+#pragma unroll
+    for (int n = 0; n < kV / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) output[0][n][e] = 0.0f;
+  }
+
+  __device__ typename Policy::State begin(const Work &work) {
+    if (Shape::kRowScalars > 0 && Policy::uses_row_scalars(a.policy)) {
+      ptx::bar_sync(kConsumerBarrier + index, 128);  // the rows of the tile before are done
+      if (thread < 64) {
+        float scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars];
+        Policy::begin_row(a.policy, a.problem, work.sequence, work.place.head, work.block_row + index * 64 + thread,
+                          scalars);
+#pragma unroll
+        for (int i = 0; i < Shape::kRowScalars; ++i) shared.row_scalars[i][index * 64 + thread] = scalars[i];
+      }
+      ptx::bar_sync(kConsumerBarrier + index, 128);
+    }
+    output_to_zero();
+    return Policy::begin(a.policy, work.place.head);
+  }
+
+  __device__ void store(const Rows &rows, const typename Policy::State &state) {
+    const Sequence &sequence = rows.work.sequence;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = rows.thread_rows.row(0, half);
+      const float factor = Policy::finish(state, rows.scalars, a.policy, rows.work.place, sequence, row, 0, half);
+      store_row<Element, kV>(output[0], half, factor, a.problem.epilogue, a.output, a.output_type, a.value_dim,
+                             sequence.batch, rows.work.place.head, sequence.query_start + row, row < sequence.queries);
+    }
+  }
+
+  __device__ void compute(const Work &work) {
+    const Rows rows = rows_of(work);
+    typename Policy::State state = begin(work);
+    if (work.has_keys()) {
+      ptx::mbarrier_wait(address(&shared.barriers.query_full[queries.stage]), queries.phase);
+      if constexpr (Policy::kSkipsEmpty)
+        attend_skipping(state, rows);
+      else
+        attend_overlapped(state, rows);
+      queries.advance();
+    }
+    store(rows, state);
+  }
+
+  // One tile after the other.
+  __device__ void run() {
+    RingCursor<2> slot;
+    for (;;) {
+      const int tile = next_tile(shared, slot);
+      if (tile >= a.tiles) return;
+      compute(Work(a.problem, a.order, tile));
+    }
+  }
+
+  __device__ void wait_operands(const Work &work) {
+    if (!work.has_keys()) return;
+    ptx::mbarrier_wait(address(&shared.barriers.query_full[queries.stage]), queries.phase);
+    ptx::mbarrier_wait(address(&shared.barriers.key_full[keys.stage]), keys.phase);
+  }
+
+  // The last value product of a tile and its epilogue run under the first scores of the next tile. Those products are
+  // started without conditions, which the compiler would serialise: where a tile sees no key, or none follows, they
+  // compute on whatever lies there, and nobody looks at the result.
+  __device__ void run_ahead() {
+    RingCursor<2> slot;
+    int tile = next_tile(shared, slot);
+    if (tile >= a.tiles) return;
+    Work work(a.problem, a.order, tile);
+    wait_operands(work);
+    start_scores();
+    while (true) {
+      const Rows rows = rows_of(work);
+      typename Policy::State state = begin(work);
+      const bool has_keys = work.has_keys();
+      ptx::wgmma_wait_group<0>();
+      if (has_keys) weigh_and_release(state, rows, work.end_block - 1);
+      convert(has_keys);
+      attend_rest(state, rows, work.end_block - 1);
+      if (has_keys) {
+        queries.advance();
+        prepare_values(is_masked(rows, work.first_block));
+      }
+      start_values();
+      tile = next_tile(shared, slot);
+      const Work next(a.problem, a.order, min(tile, a.tiles - 1));
+      if (tile < a.tiles) wait_operands(next);
+      start_scores();
+      ptx::wgmma_wait_group<1>();
+      if (has_keys)
+        release_values();
+      else
+        output_to_zero();
+      store(rows, state);
+      if (tile >= a.tiles) break;
+      work = next;
+    }
+    ptx::wgmma_wait_group<0>();
+  }
+};
+
+}  // namespace sieve

@@ -1,0 +1,3 @@
+#include "operators/softmax/decode.h"
+
+SIEVE_SOFTMAX_DECODE(decode_sm80_fp16_d128, sm80, __half, 128)

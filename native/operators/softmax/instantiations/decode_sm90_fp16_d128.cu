@@ -1,0 +1,3 @@
+#include "operators/softmax/decode.h"
+
+SIEVE_SOFTMAX_DECODE(decode_sm90_fp16_d128, sm90, __half, 128)
