@@ -3,10 +3,10 @@
 //   keys, values -> shared memory                                              once
 //   for each query head of the group, for each tile of query rows that sees the keys:
 //     wait for queries, output gradients, row scalars              barrier A: the tile is here, dS is free
-//     for each chunk of the tile's queries, each warp with its own 16 kKeyTiles keys:
+//     for each chunk of queries, each warp with its 16 kKeyTiles keys:
 //       S^T  = keys . queries^T              dP^T = values . output_gradients^T
 //       policy: S, dP, row scalars -> weights P, score gradients dS            (FP32, then rounded to pairs)
-//       dV  += P^T . output_gradients        dS^T -> shared memory             dK += dS^T . queries
+//       dS^T -> shared memory                dV += P^T . output_gradients      dK += dS^T . queries
 //                                                                  barrier B: dS is complete, the tile is free
 //     start the copy of a later tile
 //     dQ   = dS . keys -> added to query_sums in global memory
@@ -19,8 +19,13 @@
 // Thread blocks then start in that order too, so that one only ever waits for blocks that started before it; under a
 // causal mask every block reaches its first tile first of all, and the turns follow each other like a wave.
 //
-// Registers: dK and dV (kKeyTiles (head_dim + value_dim) / 4 a thread), S and dP of a chunk, or dQ. Shared memory:
-// keys, values, kStages tiles of queries and output gradients, dS.
+// What bounds it is the reading of operands from shared memory, which a warp with more keys does less often. Where dK
+// and dV of 32 keys do not fit the registers (128 channels), kSplit warps share the keys: each scores its part of the
+// tile's queries and sums its part of the channels. P^T then goes through shared memory too, the products with it
+// follow barrier B, and barrier C frees the tile.
+//
+// Registers: dK and dV (kKeyTiles (head_dim + value_dim) / (2 kSplit) a thread), S and dP of a chunk, or dQ. Shared
+// memory: keys, values, kStages tiles of queries and output gradients, dS, with kSplit > 1 also P.
 //
 // Values that are not finite stay with the pairs that see them. Keys and values, as A operands, reach their own rows
 // only. As B operands queries, output gradients (in tiles where a row does not see a key) and keys are replaced by
@@ -250,26 +255,39 @@ struct BackwardBlock {
     }
   }
 
+  // Score gradients in shared memory, times the factors of their queries.
+  struct FactoredRows {
+    RowsInShared<kKeyTiles, Shape::kKeyBlock, kQueryBlock> rows;
+    const float *factors;  // of this thread's columns; null: all 1
+
+    __device__ void read(uint32_t (&words)[kKeyTiles][4], int k) const {
+      rows.read(words, k);
+      if (factors == nullptr) return;
+#pragma unroll
+      for (int m = 0; m < kKeyTiles; ++m)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float2 g = unpack<Element>(words[m][i]);
+          const float2 factor = *reinterpret_cast<const float2 *>(factors + 16 * k + 8 * (i / 2));
+          words[m][i] = ptx::cvt_x2<Element>(g.x * factor.x, g.y * factor.y);
+        }
+    }
+  };
+
   // Sums of a split warp: all queries of the tile, its share of the channels.
   __device__ void sum_shared(Accumulators<kKeyTiles, kWarpChannels> &key_sums,
                              Accumulators<kKeyTiles, kWarpValueChannels> &value_sums, int stage, int warp_key,
                              int part) const {
-    shared_sum<Element, kKeyTiles, kWarpValueChannels, Shape::kKeyBlock, kQueryBlock, Shape::kValueDim>(
-        value_sums, ptx::shared_address(shared.weights), warp_key,
-        ptx::shared_address(shared.stages[stage].output_gradient), part * kWarpValueChannels / 16,
-        [](int, uint32_t(&)[4]) {});
-    const float *factors = &shared.row_scalars[stage][2][2 * (lane_index() & 3)];
-    shared_sum<Element, kKeyTiles, kWarpChannels, Shape::kKeyBlock, kQueryBlock, Shape::kHeadDim>(
-        key_sums, ptx::shared_address(shared.score_gradients), warp_key,
-        ptx::shared_address(shared.stages[stage].query), part * kWarpChannels / 16, [&](int step, uint32_t(&words)[4]) {
-          if (a.factors == nullptr) return;
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const float2 g = unpack<Element>(words[i]);
-            const float2 factor = *reinterpret_cast<const float2 *>(factors + 16 * step + 8 * (i / 2));
-            words[i] = ptx::cvt_x2<Element>(g.x * factor.x, g.y * factor.y);
-          }
-        });
+    RowsInShared<kKeyTiles, Shape::kKeyBlock, kQueryBlock> weights;
+    weights.load(ptx::shared_address(shared.weights), warp_key);
+    sum_product<Element, kKeyTiles, kWarpValueChannels, kQueryBlock, kQueryBlock, Shape::kValueDim>(
+        value_sums, weights, ptx::shared_address(shared.stages[stage].output_gradient), 0,
+        part * kWarpValueChannels / 16);
+    FactoredRows gradients;
+    gradients.rows.load(ptx::shared_address(shared.score_gradients), warp_key);
+    gradients.factors = a.factors != nullptr ? &shared.row_scalars[stage][2][2 * (lane_index() & 3)] : nullptr;
+    sum_product<Element, kKeyTiles, kWarpChannels, kQueryBlock, kQueryBlock, Shape::kHeadDim>(
+        key_sums, gradients, ptx::shared_address(shared.stages[stage].query), 0, part * kWarpChannels / 16);
   }
 
   // Adds dS . keys of a tile to the query sums.
@@ -428,22 +446,25 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
     for (int chunk = part * Block::kWarpQueries; chunk < (part + 1) * Block::kWarpQueries;
          chunk += Shape::kQueryChunk) {
       Accumulators<Shape::kKeyTiles, Shape::kQueryChunk> scores, products;
-      shared_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kKeyBlock, Shape::kQueryBlock,
-                     Shape::kHeadDim>(scores, ptx::shared_address(shared.key), warp_key,
-                                      ptx::shared_address(tile.query), chunk);
-      shared_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kKeyBlock, Shape::kQueryBlock,
-                     Shape::kValueDim>(products, ptx::shared_address(shared.value), warp_key,
-                                       ptx::shared_address(tile.output_gradient), chunk);
+      RowsInShared<Shape::kKeyTiles, Shape::kKeyBlock, Shape::kHeadDim> keys;
+      RowsInShared<Shape::kKeyTiles, Shape::kKeyBlock, Shape::kValueDim> values;
+      keys.load(ptx::shared_address(shared.key), warp_key);
+      values.load(ptx::shared_address(shared.value), warp_key);
+      score_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kHeadDim>(
+          scores, keys, ptx::shared_address(tile.query), chunk);
+      score_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kValueDim>(
+          products, values, ptx::shared_address(tile.output_gradient), chunk);
       PackedTiles<Shape::kKeyTiles, Shape::kQueryChunk> weights, gradients;
       if (masked)
         block.template weigh<true>(scores, products, weights, gradients, stage, at.tile, chunk, warp_key);
       else
         block.template weigh<false>(scores, products, weights, gradients, stage, at.tile, chunk, warp_key);
       if constexpr (Shape::kSplit == 1) {
-        packed_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kValueDim>(
-            value_sums, weights, ptx::shared_address(tile.output_gradient), chunk);
-        packed_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kHeadDim>(
-            key_sums, gradients, ptx::shared_address(tile.query), chunk);
+        using Rows = PackedRows<Shape::kKeyTiles, Shape::kQueryChunk>;
+        sum_product<Element, Shape::kKeyTiles, Shape::kValueDim, Shape::kQueryChunk, Shape::kQueryBlock,
+                    Shape::kValueDim>(value_sums, Rows{weights}, ptx::shared_address(tile.output_gradient), chunk, 0);
+        sum_product<Element, Shape::kKeyTiles, Shape::kHeadDim, Shape::kQueryChunk, Shape::kQueryBlock,
+                    Shape::kHeadDim>(key_sums, Rows{gradients}, ptx::shared_address(tile.query), chunk, 0);
       }
     }
     __syncthreads();  // barrier B
