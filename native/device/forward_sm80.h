@@ -70,6 +70,12 @@ struct ForwardSharedMemory {
   float row_scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars][Shape::kRows];
 };
 
+// Where a key block lies: no counter runs along, registers are scarce.
+template <class Shape>
+__device__ int stage_of(int block) {
+  return static_cast<int>(static_cast<unsigned>(block) % Shape::kStages);
+}
+
 // Walks along the keys of a sequence, one key block a step, and copies what this thread has to copy.
 template <class Policy>
 struct KeyWalk {
@@ -185,23 +191,23 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
 
   KeyWalk<Policy> walk(a, sequence, place.head / a.problem.group, first_block);
 #pragma unroll
-  for (int stage = 0; stage < Shape::kStages - 1; ++stage) {
-    if (first_block + stage < end_block)
-      walk.load_next(shared, stage, a, sequence.keys - (first_block + stage) * Shape::kKeyBlock);
+  for (int i = 0; i < Shape::kStages - 1; ++i) {
+    const int block = first_block + i;
+    if (block < end_block) walk.load_next(shared, stage_of<Shape>(block), a, sequence.keys - block * Shape::kKeyBlock);
     ptx::cp_async_commit_group();
   }
 
   typename Policy::State state = Policy::begin(a.policy, place.head);
   const RowScalars<Shape::kRows> row_scalars{&shared.row_scalars[0][thread_rows.first - block_row]};
   Accumulators<Shape::kRowTiles, Shape::kValueDim> output = {};
-  int stage = 0;
   for (int block = first_block; block < end_block; ++block) {
     ptx::cp_async_wait_group<Shape::kStages - 2>();
     __syncthreads();  // this stage has arrived for everyone, and everyone has left the stage that is filled next
     if (const int later = block + Shape::kStages - 1; later < end_block)
-      walk.load_next(shared, stage == 0 ? Shape::kStages - 1 : stage - 1, a, sequence.keys - later * Shape::kKeyBlock);
+      walk.load_next(shared, stage_of<Shape>(later), a, sequence.keys - later * Shape::kKeyBlock);
     ptx::cp_async_commit_group();
 
+    const int stage = stage_of<Shape>(block);
 #pragma unroll 1
     for (int chunk = 0; chunk < Shape::kKeyBlock; chunk += Shape::kKeyChunk) {
       const int key = block * Shape::kKeyBlock + chunk;
@@ -224,7 +230,6 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
         value_product<Element, false, Shape::kRowTiles, Shape::kKeyChunk, Shape::kKeyBlock, Shape::kValueDim>(
             output, scores[0], values, chunk);
     }
-    stage = stage == Shape::kStages - 1 ? 0 : stage + 1;
   }
 
   const BlockPlace end_place = block_place.get();

@@ -208,6 +208,11 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
       start_values();
       ptx::wgmma_wait_group<1>();
       weigh_and_release(state, rows, block - 1);
+      // The assembler moves a wait for products up to the last branch, here above the weighing that should run beside
+      // them. So the branch of the next values' wait stands between.
+      Ring next = values;
+      next.advance();
+      ptx::mbarrier_wait(address(&shared.barriers.value_full[next.stage]), next.phase);
       ptx::wgmma_wait_group<0>();
       release_values();
       convert(true);

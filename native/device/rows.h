@@ -38,7 +38,15 @@ struct ChunkMask {
         for (int n = 0; n < kTiles; ++n)
 #pragma unroll
           for (int e = 0; e < 2; ++e)
-            if (n * 8 + e < range.first || n * 8 + e >= range.end)
+            if (n * 8 + e >= range.end)
+#pragma unroll
+              for (int view = 0; view < kViews; ++view) scores[view][m][n][2 * half + e] = -__builtin_huge_valf();
+        if (problem.window == 0) continue;  // then every row begins at key 0
+#pragma unroll
+        for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+          for (int e = 0; e < 2; ++e)
+            if (n * 8 + e < range.first)
 #pragma unroll
               for (int view = 0; view < kViews; ++view) scores[view][m][n][2 * half + e] = -__builtin_huge_valf();
       }

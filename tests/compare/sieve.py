@@ -96,7 +96,7 @@ class Library:
             self.check(self.native.sieve_tda_forward(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
                                                      size, stream))
 
-        launch.keep = (workspace, q1, k1, q2, k2, v)
+        launch.keep = (workspace, out, q1, k1, q2, k2, v)
         return launch, out
 
     def softmax_forward(self, q, k, v, causal=True, path="automatic"):
@@ -114,7 +114,7 @@ class Library:
             self.check(self.native.sieve_softmax_forward(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
                                                          size, stream))
 
-        launch.keep = (workspace, q, k, v, lse)
+        launch.keep = (workspace, out, q, k, v, lse)
         return launch, out
 
     def softmax_decode(self, q, k, v, lengths=None, page_table=None, splits=0, path="automatic"):
@@ -134,7 +134,7 @@ class Library:
             self.check(self.native.sieve_softmax_decode(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
                                                         size, stream))
 
-        launch.keep = (workspace, q, k, v, lengths, page_table)
+        launch.keep = (workspace, out, q, k, v, lengths, page_table)
         return launch, out
 
     def softmax_backward(self, q, k, v, out, lse, grad, causal=True, path="automatic", bitwise=False):

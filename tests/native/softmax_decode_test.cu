@@ -545,6 +545,7 @@ void test_repeats(int32_t path) {
   const Outputs first = run(in, true, path, 9);
   Call call(in, true, path, 9);
   Target target(c);
+  target.attach(call);
   const WorkspaceMemory workspace(call);
   int different = 0;
   for (int i = 0; i < 200; ++i) {

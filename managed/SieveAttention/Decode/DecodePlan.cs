@@ -17,9 +17,19 @@ internal sealed class DecodePlan
         Problems = problems;
         QueryShape = query;
         Group = query.Heads / cache.Layout.KeyHeads;
+        for (int entry = 0; entry < problems.Length; entry++)
+        {
+            Pieces = Math.Max(Pieces, (Visible(entry).Count + PieceLength - 1) / PieceLength);
+        }
     }
 
+    /// <summary>Keys of a piece: some tenths of a millisecond of work, much more than handing it to a core costs.</summary>
+    internal const int PieceLength = 2048;
+
     internal KeyValueCache Cache { get; }
+
+    /// <summary>Pieces of the longest entry.</summary>
+    internal int Pieces { get; }
 
     /// <summary>The sequence of each entry.</summary>
     internal ReadOnlySpan<int> Sequences => _sequences;
@@ -92,8 +102,40 @@ internal sealed class DecodePlan
     internal void ForEachHead(AttentionDevice device, Action<int, int> work)
     {
         int heads = Cache.Layout.KeyHeads;
-        CpuExecution execution = device.Kind == AttentionDeviceKind.Cpu ? CpuExecution.Default : CpuExecution.Default with { Threads = 1 };
-        Workers.Run(execution, (long)Problems.Length * heads, task => work((int)(task / heads), (int)(task % heads)));
+        Workers.Run(Execution(device), (long)Problems.Length * heads, task => work((int)(task / heads), (int)(task % heads)));
+    }
+
+    /// <summary>Runs work on every row of every key head of every entry.</summary>
+    internal void ForEachRow(AttentionDevice device, Action<int, int, int> work)
+    {
+        int heads = Cache.Layout.KeyHeads;
+        int rows = Group * QueryShape.Rows;
+        Workers.Run(Execution(device), (long)Problems.Length * heads * rows, task =>
+        {
+            (long head, long row) = Math.DivRem(task, rows);
+            work((int)(head / heads), (int)(head % heads), (int)row);
+        });
+    }
+
+    /// <summary>
+    /// Runs work on every piece of at most <see cref="PieceLength"/> visible keys of every key head of every entry, so that few heads with
+    /// a long cache keep all cores busy. Pieces do not depend on the number of cores, and neither does what is made of them.
+    /// </summary>
+    internal void ForEachPiece(AttentionDevice device, Action<int, int, DecodePiece> work)
+    {
+        int heads = Cache.Layout.KeyHeads;
+        Workers.Run(Execution(device), (long)Problems.Length * heads * Pieces, task =>
+        {
+            (long head, long number) = Math.DivRem(task, Pieces);
+            (int entry, int keyHead) = ((int)(head / heads), (int)(head % heads));
+            KeyRange all = Visible(entry);
+            int first = (int)Math.Min(all.First + (number * PieceLength), all.End);
+            DecodePiece piece = new((int)number, new KeyRange(first, (int)Math.Min((long)first + PieceLength, all.End)));
+            if (piece.Keys.Count > 0)
+            {
+                work(entry, keyHead, piece);
+            }
+        });
     }
 
     /// <summary>Keys that at least one row of an entry sees.</summary>
@@ -103,6 +145,9 @@ internal sealed class DecodePlan
         KeyRange range = new(problem.Visible(0).First, problem.Visible(problem.Queries - 1).End);
         return range.Count > 0 ? range : new KeyRange(0, 0);
     }
+
+    private static CpuExecution Execution(AttentionDevice device) =>
+        device.Kind == AttentionDeviceKind.Cpu ? CpuExecution.Default : CpuExecution.Default with { Threads = 1 };
 
     private static AttentionProblem Problem(KeyValueCache cache, int sequence, AttentionMask mask, TensorShape query, string queryName)
     {
@@ -121,3 +166,8 @@ internal sealed class DecodePlan
             (long)length - query.Rows, mask.Window ?? 0);
     }
 }
+
+/// <summary>Some of the visible keys of an entry.</summary>
+/// <param name="Number">Number among the pieces of the entry.</param>
+/// <param name="Keys">The keys.</param>
+internal readonly record struct DecodePiece(int Number, KeyRange Keys);

@@ -9,8 +9,8 @@ public static class DifferentialDecode
     /// <summary>
     /// Computes one or a few new rows of growing sequences, whose keys and values have been appended to the cache already. Row i of
     /// T new ones of a sequence with n keys stands at position n - T + i and gives what row n - T + i of Forward gives. Values are read
-    /// once for both streams. On the Cpu device the key heads of all sequences are spread over the cores; the result does not depend on
-    /// their number. Thread-safe.
+    /// once for both streams. On the Cpu device the key heads of all sequences, and pieces of long ones, are spread over the cores; the
+    /// result does not depend on their number. Thread-safe.
     /// </summary>
     /// <param name="attention">The operator, on the Reference or Cpu device; its mask has no query offset.</param>
     /// <param name="inputs">Queries of the new rows.</param>
@@ -52,7 +52,7 @@ public static class DifferentialDecode
             plan,
             new DecodeScores<T>(plan, 0, options.Scores, null, HostArray<T>.Read(inputs.Query1)),
             new DecodeScores<T>(plan, 1, options.Scores, null, HostArray<T>.Read(inputs.Query2)));
-        plan.ForEachHead(device, decoder.Run);
+        decoder.Run(device);
 
         // x = O_1 - lambda O_2; where lambda is 0 the second view contributes nothing, whatever it holds.
         HostArray<T> x = decoder.Output(0);

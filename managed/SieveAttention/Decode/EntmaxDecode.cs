@@ -13,8 +13,8 @@ public static class EntmaxDecode
     /// <remarks>
     /// Exact, though not all keys are read: the cache keeps the smallest and largest value of each channel of 16 keys, which bound their
     /// scores; blocks are read best bound first until the next bound is below the threshold of the keys read, which is a lower
-    /// bound of the threshold of the row. Values are read of the support only. On the Cpu device the key heads of all sequences are spread
-    /// over the cores; the result does not depend on their number. Thread-safe.
+    /// bound of the threshold of the row. Values are read of the support only. On the Cpu device the rows of all query heads and sequences
+    /// are spread over the cores; the result does not depend on their number. Thread-safe.
     /// </remarks>
     /// <param name="attention">The operator, on the Reference or Cpu device; its mask has no query offset.</param>
     /// <param name="inputs">Queries of the new rows.</param>
@@ -49,7 +49,7 @@ public static class EntmaxDecode
 
         DecodeScores<T> scores = new(plan, 0, options.Scores, inputs.RowFactors, HostArray<T>.Read(inputs.Query));
         EntmaxDecoder<T> decoder = new(plan, scores, alpha, skip);
-        plan.ForEachHead(device, decoder.Run);
+        plan.ForEachRow(device, decoder.Run);
         return new EntmaxDecodeResult(
             DecodeOutput.Finish(options.Epilogue.ToParameters(), inputs.NormGain, inputs.Gate, decoder.X),
             HostTensors.Wrap(decoder.Tau),

@@ -60,25 +60,22 @@ internal sealed class EntmaxDecoder<T>
     /// <summary>Those of them that were not read.</summary>
     internal long Skipped => _skipped;
 
-    /// <summary>Computes the rows of one key head of one entry.</summary>
-    internal void Run(int entry, int keyHead)
+    /// <summary>Computes a row of one key head of one entry.</summary>
+    internal void Run(int entry, int keyHead, int row)
     {
         DecodeRows<T> rows = new(_plan, entry, keyHead);
-        Row scratch = new(_plan, entry, keyHead);
-        for (int row = 0; row < rows.Count; row++)
+        KeyRange visible = _plan.Problems[entry].Visible(rows.Query(row));
+        if (visible.Count > 0)
         {
-            KeyRange visible = _plan.Problems[entry].Visible(rows.Query(row));
-            if (visible.Count > 0)
-            {
-                double alpha = _alpha[rows.Head(row)];
-                scratch.Begin(visible);
-                Bound(entry, keyHead, rows, row, visible, scratch);
-                double tau = Read(entry, rows, row, alpha, scratch);
-                Tau.Data[rows.Index(row)] = T.CreateTruncating(tau + ((alpha - 1) * scratch.Largest));
-                Support[rows.Index(row)] = Sum(entry, keyHead, rows.Of(X, row), alpha, tau, scratch);
-                Interlocked.Add(ref _blocks, scratch.Blocks);
-                Interlocked.Add(ref _skipped, scratch.Blocks - scratch.BlocksRead);
-            }
+            double alpha = _alpha[rows.Head(row)];
+            Row scratch = new(_plan, entry, keyHead);
+            scratch.Begin(visible);
+            Bound(entry, keyHead, rows, row, visible, scratch);
+            double tau = Read(entry, rows, row, alpha, scratch);
+            Tau.Data[rows.Index(row)] = T.CreateTruncating(tau + ((alpha - 1) * scratch.Largest));
+            Support[rows.Index(row)] = Sum(entry, keyHead, rows.Of(X, row), alpha, tau, scratch);
+            Interlocked.Add(ref _blocks, scratch.Blocks);
+            Interlocked.Add(ref _skipped, scratch.Blocks - scratch.BlocksRead);
         }
     }
 

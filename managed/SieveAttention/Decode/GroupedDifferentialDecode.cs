@@ -9,7 +9,8 @@ public static class GroupedDifferentialDecode
     /// <summary>
     /// Computes one or a few new rows of growing sequences, whose keys and values have been appended to the cache already. Row i of
     /// T new ones of a sequence with n keys stands at position n - T + i and gives what row n - T + i of Forward gives. On the Cpu device
-    /// the key heads of all sequences are spread over the cores; the result does not depend on their number. Thread-safe.
+    /// the key heads of all sequences, and pieces of long ones, are spread over the cores; the result does not depend on their number.
+    /// Thread-safe.
     /// </summary>
     /// <param name="attention">The operator, on the Reference or Cpu device; its mask has no query offset.</param>
     /// <param name="inputs">Queries of the new rows.</param>
@@ -56,7 +57,7 @@ public static class GroupedDifferentialDecode
     {
         GroupedDifferentialParameters parameters = options.ToParameters();
         SoftmaxDecoder<T> decoder = new(plan, new DecodeScores<T>(plan, 0, options.Scores, null, HostArray<T>.Read(inputs.Query)));
-        plan.ForEachHead(device, decoder.Run);
+        decoder.Run(device);
 
         // x_s = O_s - sigmoid(logit_s) O_noise
         HostArray<T> heads = decoder.Output(0);

@@ -15,7 +15,7 @@ public static class RowFunctionDecode
     /// Cpu device the key heads of all sequences are spread over the cores; the result does not depend on their number. Thread-safe.
     /// </remarks>
     /// <param name="attention">The operator, on the Reference or Cpu device; its mask has no query offset.</param>
-    /// <param name="inputs">Queries of the new rows, and a and b of affine weights.</param>
+    /// <param name="inputs">Queries of the new rows, and the tensors that only some weights have.</param>
     /// <param name="cache">Keys and values, with one view.</param>
     /// <returns>The result, owned by the caller: Float64 on the Reference device, Float32 on the Cpu device.</returns>
     /// <exception cref="ArgumentException">A tensor is missing, misshapen or in the wrong memory, or does not fit the cache.</exception>
@@ -29,8 +29,7 @@ public static class RowFunctionDecode
         ArgumentNullException.ThrowIfNull(inputs);
         RowFunctionOptions options = attention.Options;
         DecodePlan plan = inputs.Attention.Plan(attention.Device, cache, options.Mask, options.Scores, options.Epilogue);
-        RowFunctionAttention.CheckHeadParameter(plan.Sizes, options.Weights);
-        RowFunctionAttention.CheckAffine(attention.Device, plan.Sizes, options.Weights, inputs.AffineFactor, inputs.AffineShift);
+        RowFunctionAttention.CheckWeights(attention.Device, plan.Sizes, options.Weights, inputs.Extras);
         return attention.Device.Kind == AttentionDeviceKind.Reference
             ? Run<double>(attention.Device, options, plan, inputs)
             : Run<float>(attention.Device, options, plan, inputs);
@@ -43,7 +42,7 @@ public static class RowFunctionDecode
         DecodeInputs shared = inputs.Attention;
         DecodeScores<T> scores = new(plan, 0, options.Scores, shared.RowFactors, HostArray<T>.Read(shared.Query));
         RowFunctionDecoder<T> decoder = new(
-            plan, scores, problem => HostRowFunction.ReferenceFunction(problem, options.Weights, inputs.AffineFactor, inputs.AffineShift));
+            plan, scores, problem => HostRowFunction.ReferenceFunction(problem, options.Weights, inputs.Extras));
         plan.ForEachHead(device, decoder.Run);
         return new RowFunctionResult(
             DecodeOutput.Finish(options.Epilogue.ToParameters(), shared.NormGain, shared.Gate, decoder.X));

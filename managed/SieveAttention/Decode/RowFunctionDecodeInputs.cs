@@ -11,4 +11,10 @@ public sealed record RowFunctionDecodeInputs
 
     /// <summary>b of <see cref="AffineWeights"/>, [B, Hq, T, 1]; 0 when absent, absent elsewhere.</summary>
     public AttentionTensor? AffineShift { get; init; }
+
+    /// <summary>Learned bias of <see cref="ElasticSoftmaxWeights"/>, as <see cref="RowFunctionInputs.DistanceBias"/>.</summary>
+    public AttentionTensor? DistanceBias { get; init; }
+
+    /// <summary>The tensors that some weights have and others have not.</summary>
+    internal RowFunctionExtras Extras => new(AffineFactor, AffineShift, DistanceBias);
 }

@@ -9,7 +9,8 @@ public static class SoftmaxDecode
     /// <summary>
     /// Computes one or a few new rows of growing sequences, whose keys and values have been appended to the cache already. Row i of
     /// T new ones of a sequence with n keys stands at position n - T + i and gives what row n - T + i of Forward gives. On the Cpu device
-    /// the key heads of all sequences are spread over the cores; the result does not depend on their number. Thread-safe.
+    /// the key heads of all sequences, and pieces of long ones, are spread over the cores; the result does not depend on their number.
+    /// Thread-safe.
     /// </summary>
     /// <param name="attention">The operator, on the Reference or Cpu device; its mask has no query offset.</param>
     /// <param name="inputs">Queries of the new rows.</param>
@@ -156,7 +157,7 @@ public static class SoftmaxDecode
     {
         SoftmaxDecoder<T> decoder = new(
             plan, new DecodeScores<T>(plan, 0, options.Scores, inputs.RowFactors, HostArray<T>.Read(inputs.Query)));
-        plan.ForEachHead(device, decoder.Run);
+        decoder.Run(device);
         return new SoftmaxResult(
             DecodeOutput.Finish(options.Epilogue.ToParameters(), inputs.NormGain, inputs.Gate, decoder.Output(0)),
             HostTensors.Wrap(decoder.LogSumExp(0)));

@@ -4,7 +4,8 @@ namespace SieveAttention.Decoding;
 
 /// <summary>
 /// Softmax attention of new rows over a cache, for one or more streams of scores that share the values: one pass with a running maximum
-/// and sum for each row and stream, in which each run of values is read once for all of them.
+/// and sum for each row and stream, in which each run of values is read once for all of them. Long sequences are computed in pieces of
+/// keys on several cores.
 /// </summary>
 internal sealed class SoftmaxDecoder<T>
     where T : unmanaged, IFloatingPointIeee754<T>
@@ -18,7 +19,7 @@ internal sealed class SoftmaxDecoder<T>
         _streams = new SoftmaxRows<T>[scores.Length];
         for (int n = 0; n < scores.Length; n++)
         {
-            _streams[n] = new SoftmaxRows<T>(plan, scores[n]);
+            _streams[n] = new SoftmaxRows<T>(plan, scores[n], plan.Pieces);
         }
     }
 
@@ -28,23 +29,29 @@ internal sealed class SoftmaxDecoder<T>
     /// <summary>Logarithm of the sum of exponentials, one a row; -infinity for a row without a visible key.</summary>
     internal HostArray<T> LogSumExp(int stream) => _streams[stream].LogSumExp;
 
-    /// <summary>Computes the rows of one key head of one entry.</summary>
-    internal void Run(int entry, int keyHead)
+    /// <summary>Computes all rows.</summary>
+    internal void Run(AttentionDevice device)
+    {
+        _plan.ForEachPiece(device, AddPiece);
+        _plan.ForEachHead(device, (entry, keyHead) =>
+        {
+            foreach (SoftmaxRows<T> stream in _streams)
+            {
+                stream.Finish(new DecodeRows<T>(_plan, entry, keyHead));
+            }
+        });
+    }
+
+    private void AddPiece(int entry, int keyHead, DecodePiece piece)
     {
         KeyValueCache cache = _plan.Cache;
         DecodeRows<T> rows = new(_plan, entry, keyHead);
         T[] values = new T[KeyValueCache.LongestRun * cache.Layout.ValueDim];
         T[] keys = new T[KeyValueCache.LongestRun * cache.Layout.HeadDim];
         T[] scores = new T[KeyValueCache.LongestRun];
-        KeyRange all = _plan.Visible(entry);
-        foreach (SoftmaxRows<T> stream in _streams)
+        for (int first = piece.Keys.First; first < piece.Keys.End;)
         {
-            stream.Begin(rows);
-        }
-
-        for (int first = all.First; first < all.End;)
-        {
-            int count = cache.Run(first, all.End);
+            int count = cache.Run(first, piece.Keys.End);
             ReadOnlySpan<T> v = cache.Values(_plan.Sequences[entry], keyHead, first, count, values.AsSpan());
             foreach (SoftmaxRows<T> stream in _streams)
             {
@@ -58,17 +65,12 @@ internal sealed class SoftmaxDecoder<T>
                     {
                         Span<T> s = scores.AsSpan(0, end - from);
                         stream.Scores.Compute(entry, rows, row, from, k[((from - first) * cache.Layout.HeadDim)..], s);
-                        stream.Add(rows, row, s, v[((from - first) * cache.Layout.ValueDim)..]);
+                        stream.Add(piece.Number, rows, row, s, v[((from - first) * cache.Layout.ValueDim)..]);
                     }
                 }
             }
 
             first += count;
-        }
-
-        foreach (SoftmaxRows<T> stream in _streams)
-        {
-            stream.Finish(rows);
         }
     }
 }

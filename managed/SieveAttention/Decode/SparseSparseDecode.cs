@@ -51,7 +51,7 @@ public static class SparseSparseDecode
         if (parameters.WantsFull)
         {
             full = new SoftmaxDecoder<T>(plan, scores);
-            plan.ForEachHead(device, full.Run);
+            full.Run(device);
         }
 
         return new SparseSparseResult

@@ -21,7 +21,7 @@ internal sealed class SparseSparseDecoder<T>
         _plan = plan;
         _parameters = parameters;
         _pooled = plan.Cache.Summary(new PooledKeys(parameters.BlockSize), 0, plan.Sequences);
-        _softmax = new SoftmaxRows<T>(plan, scores);
+        _softmax = new SoftmaxRows<T>(plan, scores, pieces: 1);
         Blocks = new BlockLists(plan.Sizes, parameters.BlockSize, parameters.BlockCount);
     }
 
@@ -42,7 +42,6 @@ internal sealed class SparseSparseDecoder<T>
         T[] keys = new T[KeyValueCache.LongestRun * cache.Layout.HeadDim];
         T[] values = new T[KeyValueCache.LongestRun * cache.Layout.ValueDim];
         T[] scores = new T[KeyValueCache.LongestRun];
-        _softmax.Begin(rows);
         for (int i = 0; i < problem.Queries; i++)
         {
             Select(entry, keyHead, i, rows);
@@ -60,7 +59,7 @@ internal sealed class SparseSparseDecoder<T>
                         int row = (head * problem.Queries) + i;
                         Span<T> s = scores.AsSpan(0, count);
                         _softmax.Scores.Compute(entry, rows, row, first, k, s);
-                        _softmax.Add(rows, row, s, v);
+                        _softmax.Add(0, rows, row, s, v);
                     }
 
                     first += count;

@@ -56,7 +56,7 @@ public static class ThresholdDifferentialDecode
         ThresholdDifferentialParameters parameters = options.ToParameters(plan.QueryShape.Heads);
         ThresholdDifferentialDecoder<T> decoder = new(
             plan, parameters, HostArray<T>.Read(inputs.Query1), HostTensors.ReadOptional<T>(inputs.Query2));
-        plan.ForEachHead(device, decoder.Run);
+        decoder.Run(device);
         return new ThresholdDifferentialResult(
             DecodeOutput.Finish(parameters.Epilogue, inputs.NormGain, inputs.Gate, decoder.X),
             Wrap(plan, decoder.Survivors1),

@@ -17,6 +17,7 @@ internal sealed class ThresholdDifferentialDecoder<T>
     private readonly View _view1;
     private readonly View? _view2;
     private readonly T _power;
+    private readonly HostArray<T>[] _x;
 
     internal ThresholdDifferentialDecoder(
         DecodePlan plan, ThresholdDifferentialParameters parameters, HostArray<T> query1, HostArray<T>? query2)
@@ -26,18 +27,27 @@ internal sealed class ThresholdDifferentialDecoder<T>
         _power = T.CreateTruncating(parameters.Power);
         _view1 = new View(plan, 0, query1);
         _view2 = query2 is null ? null : new View(plan, 1, query2);
-        X = new HostArray<T>(plan.OutputShape);
+        _x = [.. Enumerable.Range(0, Math.Max(plan.Pieces, 1)).Select(_ => new HostArray<T>(plan.OutputShape))];
     }
 
     /// <summary>x of each row, before the epilogue.</summary>
-    internal HostArray<T> X { get; }
+    internal HostArray<T> X => _x[0];
 
     internal int[] Survivors1 => _view1.Survivors;
 
     internal int[]? Survivors2 => _view2?.Survivors;
 
-    /// <summary>Computes the rows of one key head of one entry.</summary>
-    internal void Run(int entry, int keyHead)
+    /// <summary>Computes all rows. There is no normaliser, so pieces of keys just add up, in their order.</summary>
+    internal void Run(AttentionDevice device)
+    {
+        _plan.ForEachPiece(device, AddPiece);
+        foreach (HostArray<T> piece in _x.AsSpan(1))
+        {
+            TensorPrimitives.Add<T>(X.Data, piece.Data, X.Data);
+        }
+    }
+
+    private void AddPiece(int entry, int keyHead, DecodePiece piece)
     {
         KeyValueCache cache = _plan.Cache;
         int sequence = _plan.Sequences[entry];
@@ -47,10 +57,9 @@ internal sealed class ThresholdDifferentialDecoder<T>
         T[] valueScratch = new T[KeyValueCache.LongestRun * dv];
         T[] keyScratch1 = new T[KeyValueCache.LongestRun * cache.Layout.HeadDim];
         T[] keyScratch2 = new T[_view2 is null ? 0 : keyScratch1.Length];
-        KeyRange all = _plan.Visible(entry);
-        for (int first = all.First; first < all.End;)
+        for (int first = piece.Keys.First; first < piece.Keys.End;)
         {
-            int count = cache.Run(first, all.End);
+            int count = cache.Run(first, piece.Keys.End);
             ReadOnlySpan<T> values = default;
             ReadOnlySpan<T> keys1 = cache.Keys(0, sequence, keyHead, first, count, keyScratch1.AsSpan());
             ReadOnlySpan<T> keys2 = _view2 is null ? default : cache.Keys(1, sequence, keyHead, first, count, keyScratch2.AsSpan());
@@ -73,7 +82,7 @@ internal sealed class ThresholdDifferentialDecoder<T>
                     if (!T.IsZero(w))
                     {
                         values = values.IsEmpty ? cache.Values(sequence, keyHead, first, count, valueScratch.AsSpan()) : values;
-                        DecodeRows<T>.AddScaled(rows.Of(X, row), w, values.Slice((j - first) * dv, dv));
+                        DecodeRows<T>.AddScaled(rows.Of(_x[piece.Number], row), w, values.Slice((j - first) * dv, dv));
                     }
                 }
             }
@@ -138,7 +147,11 @@ internal sealed class ThresholdDifferentialDecoder<T>
                 return T.Zero;
             }
 
-            Survivors[rows.Index(row)] += s > tau ? 1 : 0;
+            if (s > tau)
+            {
+                Interlocked.Increment(ref Survivors[rows.Index(row)]);
+            }
+
             T e = s - tau;
             return power == T.One ? e
                 : power == T.CreateTruncating(2) ? e * e

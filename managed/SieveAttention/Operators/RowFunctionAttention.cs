@@ -85,53 +85,25 @@ public sealed class RowFunctionAttention
         return HostRowFunction.Backward(_device, problem, _options, inputs, outputGradient);
     }
 
-    private AttentionProblem Check(string what, RowFunctionInputs inputs)
+    /// <summary>Checks everything before any work.</summary>
+    internal AttentionProblem Check(string what, RowFunctionInputs inputs)
     {
         DeviceGuard.OnlyOn(_device, what, AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
         ArgumentNullException.ThrowIfNull(inputs);
         AttentionProblem problem = ProblemBuilder.Build(
             _device, _options.Mask, _options.Scores, _options.Epilogue, inputs.Attention);
-        CheckHeadParameter(problem, _options.Weights);
-        CheckAffine(_device, problem, _options.Weights, inputs.AffineFactor, inputs.AffineShift);
+        CheckWeights(_device, problem, _options.Weights, inputs.Extras);
         return problem;
     }
 
-    /// <summary>Checks that there is one value for all heads or one for each.</summary>
-    internal static void CheckHeadParameter(in AttentionProblem problem, RowWeights weights)
+    /// <summary>Checks the parameters and tensors that only some weights have.</summary>
+    internal static void CheckWeights(AttentionDevice device, in AttentionProblem problem, RowWeights weights, RowFunctionExtras extras)
     {
         if (weights.HeadParameter is var (name, values))
         {
             ProblemBuilder.CheckHeadValues(problem, values.Count, name, name);
         }
-    }
 
-    /// <summary>Checks the tensors that only affine weights have.</summary>
-    internal static void CheckAffine(
-        AttentionDevice device, in AttentionProblem problem, RowWeights weights, AttentionTensor? factor, AttentionTensor? shift)
-    {
-        const string FactorName = nameof(RowFunctionInputs.AffineFactor);
-        if (weights is not AffineWeights)
-        {
-            if ((factor ?? shift) is not null)
-            {
-                string name = factor is not null ? FactorName : nameof(RowFunctionInputs.AffineShift);
-                throw Guard.Tensor(
-                    name, $"{name} is given and Weights are {weights.GetType().Name}; allowed: with AffineWeights only.");
-            }
-
-            return;
-        }
-
-        if (factor is null)
-        {
-            throw Guard.Tensor(
-                FactorName, $"{FactorName} is absent and Weights are AffineWeights; allowed: a tensor [batch, query heads, queries, 1].");
-        }
-
-        ProblemBuilder.CheckRowInput(device, problem, factor, FactorName);
-        if (shift is not null)
-        {
-            ProblemBuilder.CheckRowInput(device, problem, shift, nameof(RowFunctionInputs.AffineShift));
-        }
+        extras.Check(device, problem, weights);
     }
 }

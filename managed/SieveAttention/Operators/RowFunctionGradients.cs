@@ -9,6 +9,7 @@ public sealed class RowFunctionGradients : AttentionGradients
         HeadParameter = parameters.HeadParameter;
         AffineFactor = parameters.AffineFactor;
         AffineShift = parameters.AffineShift;
+        DistanceBias = parameters.DistanceBias;
     }
 
     /// <summary>
@@ -22,7 +23,17 @@ public sealed class RowFunctionGradients : AttentionGradients
 
     /// <summary>Gradient of <see cref="RowFunctionInputs.AffineShift"/>, [B, Hq, Tq, 1].</summary>
     public AttentionTensor? AffineShift { get; }
+
+    /// <summary>Gradient of <see cref="RowFunctionInputs.DistanceBias"/>, [1, Hq, 1, R].</summary>
+    public AttentionTensor? DistanceBias { get; }
 }
 
 /// <summary>The gradients that only row functions have.</summary>
-internal sealed record RowParameterGradients(double[]? HeadParameter, AttentionTensor? AffineFactor, AttentionTensor? AffineShift);
+internal sealed record RowParameterGradients(double[]? HeadParameter)
+{
+    internal AttentionTensor? AffineFactor { get; init; }
+
+    internal AttentionTensor? AffineShift { get; init; }
+
+    internal AttentionTensor? DistanceBias { get; init; }
+}

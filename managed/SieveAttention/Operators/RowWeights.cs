@@ -45,8 +45,8 @@ public sealed record SigmoidWeights : RowWeights
 }
 
 /// <summary>
-/// Elastic-Softmax of Lazy Attention (arXiv 2601.00919): w_j = relu(softmax(s)_j + tau / n). With tau &lt; 0 weights below -tau / n are
-/// exactly 0.
+/// Elastic-Softmax of Lazy Attention (arXiv 2601.00919): w_j = relu(softmax(s + b)_j + tau / n). With tau &lt; 0 weights below -tau / n
+/// are exactly 0. b is a learned bias by distance, <see cref="RowFunctionInputs.DistanceBias"/>, 0 when absent.
 /// </summary>
 public sealed record ElasticSoftmaxWeights : RowWeights
 {

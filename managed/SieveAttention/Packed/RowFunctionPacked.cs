@@ -38,6 +38,7 @@ public static class RowFunctionPacked
         PackedGradientSum sum = new(device, inputs.Attention, attention.Options.Scores.RowFactor);
         AttentionTensor? factor = PackedViews.GradientOf(device, inputs.AffineFactor);
         AttentionTensor? shift = PackedViews.GradientOf(device, inputs.AffineShift);
+        AttentionTensor? bias = PackedViews.GradientOf(device, inputs.DistanceBias);
         double[]? parameter = null;
         sequences.ForEach(part =>
         {
@@ -46,13 +47,17 @@ public static class RowFunctionPacked
             sum.Add(part, gradients);
             part.PlaceQueries(gradients.AffineFactor, factor);
             part.PlaceQueries(gradients.AffineShift, shift);
+            PackedViews.Add(gradients.DistanceBias, bias);
             if (gradients.HeadParameter is { } values)
             {
                 parameter ??= new double[values.Count];
                 PackedGradientSum.Add(values, parameter);
             }
         });
-        return new RowFunctionGradients(sum.Tensors, new RowParameterGradients(parameter, factor, shift));
+        return new RowFunctionGradients(sum.Tensors, new RowParameterGradients(parameter)
+        {
+            AffineFactor = factor, AffineShift = shift, DistanceBias = bias,
+        });
     }
 
     private static void Check(RowFunctionAttention attention, RowFunctionInputs inputs, PackedSequences sequences)
@@ -70,5 +75,6 @@ public static class RowFunctionPacked
         Attention = part.Inputs(inputs.Attention),
         AffineFactor = part.Queries(inputs.AffineFactor, nameof(inputs.AffineFactor)),
         AffineShift = part.Queries(inputs.AffineShift, nameof(inputs.AffineShift)),
+        DistanceBias = inputs.DistanceBias,
     };
 }

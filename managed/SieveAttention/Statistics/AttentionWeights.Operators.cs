@@ -58,6 +58,23 @@ public abstract partial class AttentionWeights
         return new EntmaxWeights(Scores(problem, options.Scores, inputs), OptionGuard.Spread(options.Alpha, problem.QueryHeads));
     }
 
+    /// <summary>The weights of <see cref="RowFunctionAttention"/>; those of affine weights may be negative.</summary>
+    /// <param name="options">Parameters of the operator.</param>
+    /// <param name="inputs">Its tensors, in host memory.</param>
+    /// <returns>The weights, with the number of keys that have one as count.</returns>
+    /// <exception cref="ArgumentException">A tensor is missing, superfluous, misshapen, of a wrong type or in the wrong memory.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">A parameter is not finite or out of range.</exception>
+    public static AttentionWeights Of(RowFunctionOptions options, RowFunctionInputs inputs)
+    {
+        ArgumentNullException.ThrowIfNull(inputs);
+        AttentionProblem problem = new RowFunctionAttention(AttentionDevice.Reference, options).Check("Weights", inputs);
+        RowFunctionExtras extras = inputs.Extras.Copy();
+        return new RowFunctionWeights(
+            Scores(problem, options.Scores, inputs.Attention),
+            () => HostRowFunction.ReferenceFunction(problem, options.Weights, extras),
+            countsSupport: true);
+    }
+
     /// <summary>The weights of <see cref="SupportBasisAttention"/>.</summary>
     /// <param name="options">Parameters of the operator.</param>
     /// <param name="inputs">Its tensors, in host memory.</param>

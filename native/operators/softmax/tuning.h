@@ -52,8 +52,8 @@ struct GenericTiling {
 
 constexpr GenericTiling forward_tiling_sm80(int head_dim, int value_dim) {
   if (value_dim == 256 || head_dim == 256) return {128, 1, 32, 32, 2, 1, false};
-  if (head_dim <= 64 && value_dim <= 64) return {128, 2, 64, 64, 2, 2, false};
-  return {128, 1, 64, 64, 2, 1, false};
+  if (head_dim <= 64 && value_dim <= 64) return {128, 2, 128, 64, 2, 2, false};
+  return {128, 2, 64, 32, 2, 2, true};  // 32 rows a warp read the keys half as often
 }
 
 template <typename T, int kDim, int kValue, GenericTiling kTiling = forward_tiling_sm80(kDim, kValue)>

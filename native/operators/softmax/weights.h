@@ -32,6 +32,7 @@ struct Weights {
     float top[Shape::kRowTiles][2];
     float total[Shape::kRowTiles][2];  // of this thread's columns
     float factor[Shape::kRowTiles][2];
+    bool rescales;  // some row of the warp has a factor other than 1
   };
 
   __device__ static const float *key_scalars(const Arguments &, const ProblemView &, int, int, int) { return nullptr; }
@@ -45,6 +46,7 @@ struct Weights {
 
   __device__ static State begin(const Arguments &, int) {
     State state;
+    state.rescales = false;
 #pragma unroll
     for (int m = 0; m < Shape::kRowTiles; ++m)
 #pragma unroll
@@ -68,6 +70,7 @@ struct Weights {
           for (int e = 0; e < 4; ++e) scores[0][m][n][e] *= rows.at(0, m, e / 2);
     }
     mask.apply(scores);
+    bool changed = false;
 #pragma unroll
     for (int m = 0; m < Shape::kRowTiles; ++m) {
 #pragma unroll
@@ -94,17 +97,18 @@ struct Weights {
             sum += s;
           }
         state.total[m][half] = fmaf(state.total[m][half], state.factor[m][half], sum);
+        // The sum is asked for a NaN only to have all weights computed before the vote, which the compiler does not move:
+        // else it leaves a part of them for the time after the product that they should run beside.
+        changed |= moves || !(state.total[m][half] == state.total[m][half]);
       }
     }
+    state.rescales = __any_sync(0xffffffffu, changed);
     return true;
   }
 
   template <int kTiles>
   __device__ static void rescale(const State &state, float (&output)[Shape::kRowTiles][kTiles][4]) {
-    bool changed = false;
-#pragma unroll
-    for (int m = 0; m < Shape::kRowTiles; ++m) changed |= state.factor[m][0] != 1.0f || state.factor[m][1] != 1.0f;
-    if (!__any_sync(0xffffffffu, changed)) return;
+    if (!state.rescales) return;
 #pragma unroll
     for (int m = 0; m < Shape::kRowTiles; ++m)
 #pragma unroll

@@ -48,7 +48,7 @@ internal sealed class RowAttentionTests
 
     [Test]
     public void Results_repeat_to_the_bit_and_outputs_for_any_number_of_threads(
-        [Values("entmax 1.5", "softpick", "affine")] string name)
+        [Values("entmax 1.5", "softpick", "affine", "elastic bias")] string name)
     {
         AttentionProblem problem = new(1, 4, 2, 200, 200, 16, 16, Causal: true, QueryOffset: 0, Window: 0);
         RowCase c = Case(name, problem);

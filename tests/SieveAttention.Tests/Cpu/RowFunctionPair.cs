@@ -1,4 +1,5 @@
 using SieveAttention.Cpu.Rows;
+using SieveAttention.Tests.Support;
 using Float64 = SieveAttention.Reference;
 
 namespace SieveAttention.Tests.Cpu;
@@ -18,7 +19,7 @@ internal sealed record RowFunctionPair(
 
     internal static readonly string[] Names =
     [
-        "entmax 2", "entmax 1.5", "entmax 1.75", "entmax 1.25", "entmax 1.1", "softpick", "sigmoid", "sigmoid bias", "elastic",
+        "entmax 2", "entmax 1.5", "entmax 1.75", "entmax 1.25", "entmax 1.1", "softpick", "sigmoid", "sigmoid bias", "elastic", "elastic bias",
         "affine", "affine without shift", "alpha relu 1.5", "alpha relu 1.3",
         "support basis 1", "support basis 2", "support basis exact", "support basis tile 3",
     ];
@@ -32,7 +33,7 @@ internal sealed record RowFunctionPair(
             "entmax" => Entmax(problem, double.Parse(words[1], System.Globalization.CultureInfo.InvariantCulture)),
             "softpick" => new(new SoftpickRow(1e-6), new Float64.SoftpickRow(1e-6), s_none, s_none),
             "sigmoid" => Sigmoid(problem, words.Length > 1 ? PerHead(problem, -1) : null),
-            "elastic" => Elastic(problem, PerHead(problem, -1)),
+            "elastic" => Elastic(problem, PerHead(problem, -1), words.Length > 1),
             "affine" => Affine(c, shift: words.Length == 1),
             "alpha" => AlphaRelu(problem, double.Parse(words[2], System.Globalization.CultureInfo.InvariantCulture), PerHead(problem, 0.2)),
             _ => words[2] switch
@@ -69,11 +70,24 @@ internal sealed record RowFunctionPair(
         return new(cpu, reference, s_none, () => (cpu.BiasGradient, reference.BiasGradient));
     }
 
-    private static RowFunctionPair Elastic(AttentionProblem problem, double[] tau)
+    private static RowFunctionPair Elastic(AttentionProblem problem, double[] tau, bool withBias)
     {
-        ElasticSoftmaxRow cpu = new(problem, tau);
-        Float64.ElasticSoftmaxRow reference = new(problem, tau);
-        return new(cpu, reference, s_none, () => (cpu.TauGradient, reference.TauGradient));
+        HostArray<float>? bias = null;
+        if (withBias)
+        {
+            bias = new HostArray<float>(new TensorShape(1, problem.QueryHeads, 1, 70));
+            Array.ConvertAll(Values.Normal(new Random(9), bias.Data.Length), x => (float)x).CopyTo(bias.Data, 0);
+        }
+
+        ElasticSoftmaxRow cpu = new(problem, tau, bias is null ? null : new DistanceBias(problem, bias));
+        Float64.ElasticSoftmaxRow reference = new(problem, tau, bias is null ? null : RowCase.Wide(bias));
+        return new(
+            cpu,
+            reference,
+            s_none,
+            () => (
+                [.. cpu.TauGradient, .. RowCase.Wide(cpu.BiasGradient?.Data ?? [])],
+                [.. reference.TauGradient, .. reference.BiasGradient?.Data ?? []]));
     }
 
     private static RowFunctionPair AlphaRelu(AttentionProblem problem, double alpha, double[] tau)

@@ -37,6 +37,9 @@ internal sealed class RowFunctionDecodeTests
             Epilogue = new OutputEpilogue { Norm = OutputNorm.Rms, NormEpsilon = 1e-3 },
         };
         bool affine = weights is AffineWeights;
+        AttentionTensor? bias = weights is ElasticSoftmaxWeights
+            ? Values.Tensor(Values.Normal(new Random(3), feed.QueryHeads * 9), new TensorShape(1, feed.QueryHeads, 1, 9))
+            : null;
         RowFunctionAttention attention = new(device, options);
         feed.Run(
             feed.Cache(paged, views: 1),
@@ -46,6 +49,7 @@ internal sealed class RowFunctionDecodeTests
                     Attention = new DecodeInputs { Query = feed.StepQuery(step), Gate = feed.Step("gate", step, feed.QueryHeads, 1) },
                     AffineFactor = affine ? feed.Step("a", step, feed.QueryHeads, 1) : null,
                     AffineShift = affine ? feed.Step("b", step, feed.QueryHeads, 1) : null,
+                    DistanceBias = bias,
                 },
                 cache).Output,
             sequence => new RowFunctionAttention(AttentionDevice.Reference, options).Forward(new RowFunctionInputs
@@ -59,6 +63,7 @@ internal sealed class RowFunctionDecodeTests
                 },
                 AffineFactor = affine ? feed.Whole("a", sequence, feed.QueryHeads, 1) : null,
                 AffineShift = affine ? feed.Whole("b", sequence, feed.QueryHeads, 1) : null,
+                DistanceBias = bias,
             }).Output,
             device.Kind == AttentionDeviceKind.Reference ? 1e-12 : 1e-4); // small rows are magnified by the norm
     }

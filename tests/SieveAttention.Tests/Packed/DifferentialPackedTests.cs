@@ -4,8 +4,8 @@ using SieveAttention.Tests.Support;
 namespace SieveAttention.Tests.Packed;
 
 /// <summary>Differential attention, with two views and with groups of heads, of packed sequences.</summary>
-[TestFixture]
-internal sealed class DifferentialPackedTests
+[TestFixtureSource(typeof(PackedParts), nameof(PackedParts.Devices))]
+internal sealed class DifferentialPackedTests(AttentionDevice device)
 {
     private static readonly OutputEpilogue s_epilogue = new() { Norm = OutputNorm.Rms, NormEpsilon = 1e-3 };
 
@@ -28,7 +28,7 @@ internal sealed class DifferentialPackedTests
             Gate = parts.Rows(PackedParts.QueryHeads),
         };
         DifferentialAttention attention = new(
-            AttentionDevice.Reference, new DifferentialOptions { LambdaInit = 0.3, Epilogue = s_epilogue });
+            device, new DifferentialOptions { LambdaInit = 0.3, Epilogue = s_epilogue });
         using DifferentialResult packed = attention.Forward(inputs, PackedParts.Sequences);
         using DifferentialGradients gradients = attention.Backward(inputs, dout, PackedParts.Sequences);
         List<DifferentialGradients> all = [];
@@ -52,9 +52,9 @@ internal sealed class DifferentialPackedTests
             all.Add(g);
         }
 
-        PackedParts.IsSum(gradients.Lambda, all.Select(g => g.Lambda.ToArray()));
-        PackedParts.IsSum(Values.Doubles(gradients.LambdaVectors!), all.Select(g => Values.Doubles(g.LambdaVectors!)));
-        PackedParts.IsSum(Values.Doubles(gradients.NormGain!), all.Select(g => Values.Doubles(g.NormGain!)));
+        PackedParts.IsSum(device, gradients.Lambda, all.Select(g => g.Lambda.ToArray()));
+        PackedParts.IsSum(device, Values.Doubles(gradients.LambdaVectors!), all.Select(g => Values.Doubles(g.LambdaVectors!)));
+        PackedParts.IsSum(device, Values.Doubles(gradients.NormGain!), all.Select(g => Values.Doubles(g.NormGain!)));
     }
 
     [Test]
@@ -72,7 +72,7 @@ internal sealed class DifferentialPackedTests
             NormGain = parts.Gain(),
             Gate = parts.Rows(heads),
         };
-        GroupedDifferentialAttention attention = new(AttentionDevice.Reference, new GroupedDifferentialOptions { Epilogue = s_epilogue });
+        GroupedDifferentialAttention attention = new(device, new GroupedDifferentialOptions { Epilogue = s_epilogue });
         using GroupedDifferentialResult packed = attention.Forward(inputs, PackedParts.Sequences);
         using GroupedDifferentialGradients gradients = attention.Backward(inputs, dout, PackedParts.Sequences);
         List<double[]> gains = [];
@@ -94,6 +94,6 @@ internal sealed class DifferentialPackedTests
             gains.Add(Values.Doubles(g.NormGain!));
         }
 
-        PackedParts.IsSum(Values.Doubles(gradients.NormGain!), gains);
+        PackedParts.IsSum(device, Values.Doubles(gradients.NormGain!), gains);
     }
 }

@@ -4,8 +4,8 @@ using SieveAttention.Tests.Support;
 namespace SieveAttention.Tests.Packed;
 
 /// <summary>Softmax, entmax, row-function and support-basis attention of packed sequences.</summary>
-[TestFixture]
-internal sealed class OneViewPackedTests
+[TestFixtureSource(typeof(PackedParts), nameof(PackedParts.Devices))]
+internal sealed class OneViewPackedTests(AttentionDevice device)
 {
     private static readonly OutputEpilogue s_epilogue = new() { Norm = OutputNorm.Rms, NormEpsilon = 1e-3 };
     private static readonly ScoreOptions s_scores = new() { RowFactor = RowFactor.Asentmax(0.4, 0.7), AlibiSlopes = [0.1, 0, 0.2, 0.3] };
@@ -14,7 +14,7 @@ internal sealed class OneViewPackedTests
     public void Softmax_gives_what_each_sequence_gives_alone()
     {
         AttentionInputs inputs = Inputs(out AttentionTensor dout);
-        SoftmaxAttention attention = new(AttentionDevice.Reference, new SoftmaxOptions { Scores = s_scores, Epilogue = s_epilogue });
+        SoftmaxAttention attention = new(device, new SoftmaxOptions { Scores = s_scores, Epilogue = s_epilogue });
         using SoftmaxResult packed = attention.Forward(inputs, PackedParts.Sequences);
         foreach (int n in PackedParts.WithQueries)
         {
@@ -30,7 +30,7 @@ internal sealed class OneViewPackedTests
     {
         AttentionInputs inputs = Inputs(out AttentionTensor dout);
         EntmaxAttention attention = new(
-            AttentionDevice.Reference, new EntmaxOptions { Alpha = [1.3, 1.5, 1.7, 1.9], Scores = s_scores, Epilogue = s_epilogue });
+            device, new EntmaxOptions { Alpha = [1.3, 1.5, 1.7, 1.9], Scores = s_scores, Epilogue = s_epilogue });
         using EntmaxResult packed = attention.Forward(inputs, PackedParts.Sequences);
         foreach (int n in PackedParts.WithQueries)
         {
@@ -41,6 +41,7 @@ internal sealed class OneViewPackedTests
         using EntmaxGradients gradients = attention.Backward(inputs, dout, PackedParts.Sequences);
         CheckGradients(inputs, dout, gradients, attention.Backward);
         PackedParts.IsSum(
+            device,
             gradients.Alpha,
             PackedParts.WithQueries.Select(n => attention.Backward(Alone(inputs, n), PackedParts.Rows(dout, n)).Alpha.ToArray()));
     }
@@ -50,7 +51,7 @@ internal sealed class OneViewPackedTests
     {
         AttentionInputs inputs = Inputs(out AttentionTensor dout) with { RowFactors = new PackedParts().Rows(PackedParts.QueryHeads) };
         SoftmaxAttention attention = new(
-            AttentionDevice.Reference,
+            device,
             new SoftmaxOptions { Scores = new ScoreOptions { RowFactor = RowFactor.PerRow }, Epilogue = s_epilogue });
         using AttentionGradients packed = attention.Backward(inputs, dout, PackedParts.Sequences);
         foreach (int n in PackedParts.WithQueries)
@@ -66,8 +67,9 @@ internal sealed class OneViewPackedTests
         AttentionInputs inputs = Inputs(out AttentionTensor dout);
         RowWeights weights = new ElasticSoftmaxWeights { Tau = [-1, -0.5, -0.2, -0.7] };
         RowFunctionAttention attention = new(
-            AttentionDevice.Reference, new RowFunctionOptions { Weights = weights, Scores = s_scores, Epilogue = s_epilogue });
-        RowFunctionInputs Wrap(AttentionInputs own) => new() { Attention = own };
+            device, new RowFunctionOptions { Weights = weights, Scores = s_scores, Epilogue = s_epilogue });
+        AttentionTensor bias = Values.Tensor(Values.Normal(new Random(5), 4 * 3), new TensorShape(1, 4, 1, 3));
+        RowFunctionInputs Wrap(AttentionInputs own) => new() { Attention = own, DistanceBias = bias };
         using RowFunctionResult packed = attention.Forward(Wrap(inputs), PackedParts.Sequences);
         foreach (int n in PackedParts.WithQueries)
         {
@@ -78,6 +80,12 @@ internal sealed class OneViewPackedTests
         using RowFunctionGradients gradients = attention.Backward(Wrap(inputs), dout, PackedParts.Sequences);
         CheckGradients(inputs, dout, gradients, (own, gradient) => attention.Backward(Wrap(own), gradient));
         PackedParts.IsSum(
+            device,
+            Values.Doubles(gradients.DistanceBias!),
+            PackedParts.WithQueries.Select(
+                n => Values.Doubles(attention.Backward(Wrap(Alone(inputs, n)), PackedParts.Rows(dout, n)).DistanceBias!)));
+        PackedParts.IsSum(
+            device,
             gradients.HeadParameter!,
             PackedParts.WithQueries.Select(
                 n => attention.Backward(Wrap(Alone(inputs, n)), PackedParts.Rows(dout, n)).HeadParameter!.ToArray()));
@@ -96,7 +104,7 @@ internal sealed class OneViewPackedTests
             Scores = s_scores with { AlibiSlopes = null },
             Epilogue = s_epilogue,
         };
-        SupportBasisAttention attention = new(AttentionDevice.Reference, options);
+        SupportBasisAttention attention = new(device, options);
         using SupportBasisResult packed = attention.Forward(inputs, PackedParts.Sequences);
         double least = 1;
         double most = 0;
@@ -120,12 +128,12 @@ internal sealed class OneViewPackedTests
         AttentionTensor ones = Values.Tensor([1, 1, 1, 1, 1, 1, 1, 1], new TensorShape(1, 1, 8, 1));
         AttentionTensor query = Values.Tensor([1, 1, 9, 9, 1, 1, 1, 1], new TensorShape(1, 1, 8, 1));
         SupportBasisOptions options = new() { Bound = 2, Tile = 2 };
-        using SupportBasisResult result = new SupportBasisAttention(AttentionDevice.Reference, options).Forward(
+        using SupportBasisResult result = new SupportBasisAttention(device, options).Forward(
             new AttentionInputs { Query = query, Key = ones, Value = ones }, sequences);
         Assert.That(result.ExactFraction, Is.EqualTo(2 / 6.0).Within(1e-15));
     }
 
-    private static void CheckGradients(
+    private void CheckGradients(
         AttentionInputs inputs,
         AttentionTensor dout,
         AttentionGradients packed,
@@ -138,9 +146,9 @@ internal sealed class OneViewPackedTests
             PackedParts.SameKeys(n, (packed.Key, alone.Key), (packed.Value, alone.Value));
         }
 
-        PackedParts.IsSum(Values.Doubles(packed.NormGain!), all.Select(g => Values.Doubles(g.NormGain!)));
-        PackedParts.IsSum(packed.RowFactor!.Values, all.Select(g => g.RowFactor!.Values.ToArray()));
-        PackedParts.IsSum(packed.RowFactor.Exponents, all.Select(g => g.RowFactor!.Exponents.ToArray()));
+        PackedParts.IsSum(device, Values.Doubles(packed.NormGain!), all.Select(g => Values.Doubles(g.NormGain!)));
+        PackedParts.IsSum(device, packed.RowFactor!.Values, all.Select(g => g.RowFactor!.Values.ToArray()));
+        PackedParts.IsSum(device, packed.RowFactor.Exponents, all.Select(g => g.RowFactor!.Exponents.ToArray()));
     }
 
     private static AttentionInputs Inputs(out AttentionTensor dout)

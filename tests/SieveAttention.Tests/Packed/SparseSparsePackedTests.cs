@@ -3,8 +3,8 @@ using SieveAttention.Tests.Support;
 
 namespace SieveAttention.Tests.Packed;
 
-[TestFixture]
-internal sealed class SparseSparsePackedTests
+[TestFixtureSource(typeof(PackedParts), nameof(PackedParts.Devices))]
+internal sealed class SparseSparsePackedTests(AttentionDevice device)
 {
     private static readonly SparseSparseOptions s_options = new() { BlockSize = 2, BlockCount = 2, Stream = SparseSparseMode.Both };
 
@@ -12,7 +12,7 @@ internal sealed class SparseSparsePackedTests
     public void Both_streams_give_what_each_sequence_gives_alone()
     {
         SparseSparseInputs inputs = Inputs(out _);
-        SparseSparseAttention attention = new(AttentionDevice.Reference, s_options);
+        SparseSparseAttention attention = new(device, s_options);
         using SparseSparseResult packed = attention.Forward(inputs, PackedParts.Sequences);
         double loss = 0;
         foreach (int n in PackedParts.WithQueries)
@@ -37,13 +37,13 @@ internal sealed class SparseSparsePackedTests
     {
         SparseSparseInputs inputs = Inputs(out AttentionTensor dout);
         SparseSparseOptions options = s_options with { Stream = SparseSparseMode.Sparse, AlignmentWeight = 26 };
-        using SparseSparseGradients packed = new SparseSparseAttention(AttentionDevice.Reference, options).Backward(
+        using SparseSparseGradients packed = new SparseSparseAttention(device, options).Backward(
             inputs, dout, PackedParts.Sequences);
         foreach (int n in PackedParts.WithQueries)
         {
             // 26 times a mean over 13 rows is 2 times a sum over rows: for a sequence of k rows, 2 k times its own mean.
             int rows = PackedParts.Sequences.Queries(n).Count;
-            SparseSparseAttention own = new(AttentionDevice.Reference, options with { AlignmentWeight = 2 * rows });
+            SparseSparseAttention own = new(device, options with { AlignmentWeight = 2 * rows });
             using SparseSparseGradients alone = own.Backward(Alone(inputs, n), PackedParts.Rows(dout, n));
             PackedParts.SameRows(n, (packed.Query, alone.Query), (packed.Gate, alone.Gate));
             PackedParts.SameKeys(n, (packed.Key, alone.Key), (packed.Value, alone.Value));

@@ -25,9 +25,7 @@ internal sealed class ThresholdDifferentialPackedTests
         },
     };
 
-    private static IEnumerable<AttentionDevice> Devices => [AttentionDevice.Reference, AttentionDevice.Cpu];
-
-    [TestCaseSource(nameof(Devices))]
+    [TestCaseSource(typeof(PackedParts), nameof(PackedParts.Devices))]
     public void Forward_gives_what_each_sequence_gives_alone(AttentionDevice device)
     {
         ThresholdDifferentialAttention attention = new(device, s_case.Options);
@@ -45,7 +43,7 @@ internal sealed class ThresholdDifferentialPackedTests
         }
     }
 
-    [TestCaseSource(nameof(Devices))]
+    [TestCaseSource(typeof(PackedParts), nameof(PackedParts.Devices))]
     public void Gradients_of_shared_inputs_are_sums_over_sequences(AttentionDevice device)
     {
         ThresholdDifferentialAttention attention = new(device, s_case.Options);

@@ -178,6 +178,41 @@ public sealed class AttentionStatisticsTests
     }
 
     [Test]
+    public void Weights_of_row_functions_are_those_of_the_operator()
+    {
+        Random random = new(4);
+        using AttentionTensor query = Random(random, [1, 4, 5, 3]);
+        using AttentionTensor key = Random(random, [1, 2, 7, 3]);
+        using AttentionTensor value = Random(random, [1, 2, 7, 2]);
+        AttentionTensor bias = Random(random, [1, 4, 1, 3]);
+        RowFunctionInputs inputs = new()
+        {
+            Attention = new AttentionInputs { Query = query, Key = key, Value = value }, DistanceBias = bias,
+        };
+        RowFunctionOptions options = new() { Weights = new ElasticSoftmaxWeights { Tau = [-0.5] }, Mask = new AttentionMask { Window = 5 } };
+        using RowFunctionResult result = new RowFunctionAttention(AttentionDevice.Reference, options).Forward(inputs);
+        AttentionWeights weights = AttentionWeights.Of(options, inputs);
+        bias.Dispose();
+        double[] row = new double[7];
+        int[] counts = new int[1];
+        for (int head = 0; head < 4; head++)
+        {
+            for (int i = 0; i < 5; i++)
+            {
+                weights.Row(0, head, i, row, counts);
+                Assert.That(counts[0], Is.EqualTo(row.Count(w => w != 0)));
+                for (int c = 0; c < 2; c++)
+                {
+                    double sum = Enumerable.Range(0, 7).Sum(j => row[j] * value.AsSpan<double>()[(((head / 2 * 7) + j) * 2) + c]);
+                    Assert.That(result.Output.AsSpan<double>()[(((head * 5) + i) * 2) + c], Is.EqualTo(sum).Within(1e-14));
+                }
+            }
+        }
+
+        Assert.That(AttentionStatistics.Of(weights).ZeroPairs, Is.Positive);
+    }
+
+    [Test]
     public void Groups_over_several_key_heads_have_no_weights()
     {
         using AttentionTensor queries = Tensor(new double[6], [1, 6, 1, 1]);

@@ -85,13 +85,19 @@ internal sealed class SupportBasisSubject(int degree, double bound, int tile)
 
 /// <summary>A row function of the related papers; weights are made of its head parameter.</summary>
 internal sealed class RowFunctionSubject(
-    string name, Func<double[], RowWeights> weights, double? centre = null, bool affine = false, bool shift = true) : OneViewSubject(name)
+    string name, Func<double[], RowWeights> weights, double? centre = null, bool affine = false, bool shift = true, int distances = 0)
+    : OneViewSubject(name)
 {
     public override void Declare(OneViewCase test, Dictionary<string, double[]> variables)
     {
         if (centre is { } value)
         {
             variables["head_parameter"] = HeadParameter(test, value, 0.15);
+        }
+
+        if (distances > 0)
+        {
+            variables["distance_bias"] = Values.Normal(new Random(test.Seed + 4), test.QueryHeads * distances);
         }
 
         if (affine)
@@ -119,14 +125,18 @@ internal sealed class RowFunctionSubject(
 
         OneViewCase.Add(named, "affine_factor", gradients.AffineFactor);
         OneViewCase.Add(named, "affine_shift", gradients.AffineShift);
+        OneViewCase.Add(named, "distance_bias", gradients.DistanceBias);
         return named;
     }
 
-    private static RowFunctionInputs Inputs(OneViewCase test, IReadOnlyDictionary<string, double[]> variables) => new()
+    private RowFunctionInputs Inputs(OneViewCase test, IReadOnlyDictionary<string, double[]> variables) => new()
     {
         Attention = test.Inputs(variables),
         AffineFactor = variables.TryGetValue("affine_factor", out double[]? a) ? AttentionTensor.From<double>(a, test.RowShape) : null,
         AffineShift = variables.TryGetValue("affine_shift", out double[]? b) ? AttentionTensor.From<double>(b, test.RowShape) : null,
+        DistanceBias = variables.TryGetValue("distance_bias", out double[]? bias)
+            ? AttentionTensor.From<double>(bias, new TensorShape(1, test.QueryHeads, 1, distances))
+            : null,
     };
 
     private RowFunctionAttention Operator(AttentionDevice device, OneViewCase test, IReadOnlyDictionary<string, double[]> variables) => new(

@@ -18,6 +18,7 @@ internal static class OneViewSubjects
         new RowFunctionSubject("sigmoid", bias => new SigmoidWeights { Bias = bias }, centre: -0.7),
         new RowFunctionSubject("sigmoid with -ln n", _ => new SigmoidWeights()),
         new RowFunctionSubject("elastic", tau => new ElasticSoftmaxWeights { Tau = tau }, centre: -0.8),
+        new RowFunctionSubject("elastic with a bias by distance", tau => new ElasticSoftmaxWeights { Tau = tau }, centre: -0.6, distances: 3),
         new RowFunctionSubject("affine", _ => new AffineWeights(), affine: true),
         new RowFunctionSubject("affine without shift", _ => new AffineWeights(), affine: true, shift: false),
         new RowFunctionSubject("alpha-ReLU 1.5", tau => new AlphaReluWeights { Tau = tau }, centre: -0.2),

@@ -19,6 +19,7 @@ cudaError_t combine(const ProblemView &problem, const DecodeOutput &result, cuda
   cudaLaunchConfig_t launch{};
   launch.gridDim = dim3(static_cast<unsigned>(problem.batch * problem.query_heads * problem.queries));
   launch.blockDim = dim3(kCombineWarps * 32);
+  launch.dynamicSmemBytes = static_cast<size_t>(result.splits) * sizeof(float);
   launch.stream = stream;
   launch.attrs = &overlap;
   launch.numAttrs = code.ptxVersion >= 90 ? 1 : 0;
