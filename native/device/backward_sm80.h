@@ -3,10 +3,10 @@
 //   keys, values -> shared memory                                              once
 //   for each query head of the group, for each tile of query rows that sees the keys:
 //     wait for queries, output gradients, row scalars              barrier A: the tile is here, dS is free
-//     for each chunk of the tile's queries, each warp with its own 16 kKeyTiles keys:
+//     for each chunk of queries, each warp with its 16 kKeyTiles keys:
 //       S^T  = keys . queries^T              dP^T = values . output_gradients^T
 //       policy: S, dP, row scalars -> weights P, score gradients dS            (FP32, then rounded to pairs)
-//       dV  += P^T . output_gradients        dS^T -> shared memory             dK += dS^T . queries
+//       dS^T -> shared memory                dV += P^T . output_gradients      dK += dS^T . queries
 //                                                                  barrier B: dS is complete, the tile is free
 //     start the copy of a later tile
 //     dQ   = dS . keys -> added to query_sums in global memory
@@ -19,8 +19,13 @@
 // Thread blocks then start in that order too, so that one only ever waits for blocks that started before it; under a
 // causal mask every block reaches its first tile first of all, and the turns follow each other like a wave.
 //
-// Registers: dK and dV (kKeyTiles (head_dim + value_dim) / 4 a thread), S and dP of a chunk, or dQ. Shared memory:
-// keys, values, kStages tiles of queries and output gradients, dS.
+// What bounds it is the reading of operands from shared memory, which a warp with more keys does less often. Where dK
+// and dV of 32 keys do not fit the registers (128 channels), kSplit warps share the keys: each scores its part of the
+// tile's queries and sums its part of the channels. P^T then goes through shared memory too, the products with it
+// follow barrier B, and barrier C frees the tile.
+//
+// Registers: dK and dV (kKeyTiles (head_dim + value_dim) / (2 kSplit) a thread), S and dP of a chunk, or dQ. Shared
+// memory: keys, values, kStages tiles of queries and output gradients, dS, with kSplit > 1 also P.
 //
 // Values that are not finite stay with the pairs that see them. Keys and values, as A operands, reach their own rows
 // only. As B operands queries, output gradients (in tiles where a row does not see a key) and keys are replaced by
@@ -84,9 +89,11 @@ struct BackwardSharedMemory {
     uint8_t query[SharedTile<Shape::kQueryBlock, Shape::kHeadDim>::kBytes];
     uint8_t output_gradient[SharedTile<Shape::kQueryBlock, Shape::kValueDim>::kBytes];
   } stages[Shape::kStages];
-  uint8_t score_gradients[SharedTile<Shape::kKeyBlock, Shape::kQueryBlock>::kBytes];  // [keys][queries]
-  float row_scalars[Shape::kStages][3][Shape::kQueryBlock];                           // shifts, deltas, factors
-  float key_marks[Shape::kKeyBlock];  // 0, or NaN for keys that are not finite
+  static constexpr int kPairBytes = SharedTile<Shape::kKeyBlock, Shape::kQueryBlock>::kBytes;
+  uint8_t score_gradients[kPairBytes];                       // [keys][queries]
+  uint8_t weights[Shape::kSplit > 1 ? kPairBytes : 16];      // [keys][queries]
+  float row_scalars[Shape::kStages][3][Shape::kQueryBlock];  // shifts, deltas, factors
+  float key_marks[Shape::kKeyBlock];                         // 0, or NaN for keys that are not finite
   int has_key_marks;
   BackwardPlace place;
 };
@@ -96,11 +103,12 @@ template <int kThreads, int kRows, int kChannels>
 __device__ inline void load_tile(uint8_t *tile, const TensorView &tensor, int batch, int head, int64_t row, int valid,
                                  int channels) {
   using Tile = SharedTile<kRows, kChannels>;
-  const bool inside = static_cast<int>(threadIdx.x) % Tile::kChunks * 8 < channels;
-  Tile::template load<kThreads>(ptx::shared_address(tile),
-                                Tile::template thread_source<kThreads>(
-                                    static_cast<const uint16_t *>(tensor.row(batch, head, row, 2)), tensor.row_stride),
-                                tensor.row_stride, inside ? valid : 0);
+  const int thread = ptx::mov_here(static_cast<int>(threadIdx.x));
+  Tile::template load<kThreads>(
+      ptx::shared_address(tile),
+      Tile::template thread_source<kThreads>(static_cast<const uint16_t *>(tensor.row(batch, head, row, 2)),
+                                             tensor.row_stride, thread),
+      tensor.row_stride, Tile::template inside<kThreads>(channels, thread) ? valid : 0, thread);
 }
 
 // Replaces the 16-byte pieces of a tile that hold a value that is not finite by zeros, and marks their rows with NaN.
@@ -140,11 +148,15 @@ struct BackwardBlock {
   static constexpr int kQueryChunk = Shape::kQueryChunk;
   static constexpr int kKeyTiles = Shape::kKeyTiles;
   static constexpr int kWarpKeys = 16 * kKeyTiles;
+  static constexpr int kSplit = Shape::kSplit;
+  static constexpr int kWarpQueries = kQueryBlock / kSplit;       // that a warp scores
+  static constexpr int kWarpChannels = Shape::kHeadDim / kSplit;  // that a warp sums
+  static constexpr int kWarpValueChannels = Shape::kValueDim / kSplit;
   static constexpr int kDqRowTiles = kQueryBlock / 16 / Shape::kDqRowWarps;
   static constexpr int kDqColumns = Shape::kHeadDim * Shape::kDqRowWarps / kWarps;
-  static_assert(Shape::kKeyBlock == kWarps * kWarpKeys, "every warp owns its keys");
+  static_assert(Shape::kKeyBlock * kSplit == kWarps * kWarpKeys, "every warp, or kSplit of them, own their keys");
   static_assert(PaddedRows::kTile % kQueryBlock == 0 && kQueryBlock % 64 == 0, "query tiles are whole padded tiles");
-  static_assert(kQueryBlock % kQueryChunk == 0 && kQueryChunk % 16 == 0, "whole chunks of whole products");
+  static_assert(kWarpQueries % kQueryChunk == 0 && kQueryChunk % 16 == 0, "whole chunks of whole products");
   static_assert(kDqRowTiles * 16 * Shape::kDqRowWarps == kQueryBlock && kDqColumns % 16 == 0, "whole products");
 
   const BackwardArguments<Policy> &a;
@@ -190,8 +202,8 @@ struct BackwardBlock {
     const int column = chunk + 2 * (lane & 3);
     const int key = warp_key + lane / 4;
     const bool has_marks = shared.has_key_marks != 0;
-    const uint32_t gradient_row =
-        ptx::shared_address(shared.score_gradients) + static_cast<uint32_t>(key * kQueryBlock * 2 + (lane & 3) * 4);
+    const uint32_t row_bytes = static_cast<uint32_t>(key * kQueryBlock * 2 + (lane & 3) * 4);
+    const uint32_t gradient_row = ptx::shared_address(shared.score_gradients) + row_bytes;
 #pragma unroll
     for (int n = 0; n < kQueryChunk / 8; ++n) {
       const auto pair = [&](int scalar) {
@@ -232,12 +244,50 @@ struct BackwardBlock {
           gradients[m][n][half] = ptx::cvt_x2<Element>(g[0], g[1]);
           // Eight queries are one 16-byte piece of a row, swizzled as in SharedTile; key % 8 is lane / 4.
           const uint32_t piece = static_cast<uint32_t>((chunk / 8 + n) ^ (lane / 4)) << 4;
-          ptx::store_shared(gradient_row + static_cast<uint32_t>((16 * m + 8 * half) * kQueryBlock * 2) + piece,
-                            gradients[m][n][half]);
-          if (a.factors != nullptr) gradients[m][n][half] = ptx::cvt_x2<Element>(g[0] * factor.x, g[1] * factor.y);
+          const uint32_t target = gradient_row + static_cast<uint32_t>((16 * m + 8 * half) * kQueryBlock * 2) + piece;
+          ptx::store_shared(target, gradients[m][n][half]);
+          if constexpr (kSplit > 1)
+            ptx::store_shared(target + SharedMemory::kPairBytes, weights[m][n][half]);
+          else if (a.factors != nullptr)
+            gradients[m][n][half] = ptx::cvt_x2<Element>(g[0] * factor.x, g[1] * factor.y);
         }
       }
     }
+  }
+
+  // Score gradients in shared memory, times the factors of their queries.
+  struct FactoredRows {
+    RowsInShared<kKeyTiles, Shape::kKeyBlock, kQueryBlock> rows;
+    const float *factors;  // of this thread's columns; null: all 1
+
+    __device__ void read(uint32_t (&words)[kKeyTiles][4], int k) const {
+      rows.read(words, k);
+      if (factors == nullptr) return;
+#pragma unroll
+      for (int m = 0; m < kKeyTiles; ++m)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float2 g = unpack<Element>(words[m][i]);
+          const float2 factor = *reinterpret_cast<const float2 *>(factors + 16 * k + 8 * (i / 2));
+          words[m][i] = ptx::cvt_x2<Element>(g.x * factor.x, g.y * factor.y);
+        }
+    }
+  };
+
+  // Sums of a split warp: all queries of the tile, its share of the channels.
+  __device__ void sum_shared(Accumulators<kKeyTiles, kWarpChannels> &key_sums,
+                             Accumulators<kKeyTiles, kWarpValueChannels> &value_sums, int stage, int warp_key,
+                             int part) const {
+    RowsInShared<kKeyTiles, Shape::kKeyBlock, kQueryBlock> weights;
+    weights.load(ptx::shared_address(shared.weights), warp_key);
+    sum_product<Element, kKeyTiles, kWarpValueChannels, kQueryBlock, kQueryBlock, Shape::kValueDim>(
+        value_sums, weights, ptx::shared_address(shared.stages[stage].output_gradient), 0,
+        part * kWarpValueChannels / 16);
+    FactoredRows gradients;
+    gradients.rows.load(ptx::shared_address(shared.score_gradients), warp_key);
+    gradients.factors = a.factors != nullptr ? &shared.row_scalars[stage][2][2 * (lane_index() & 3)] : nullptr;
+    sum_product<Element, kKeyTiles, kWarpChannels, kQueryBlock, kQueryBlock, Shape::kHeadDim>(
+        key_sums, gradients, ptx::shared_address(shared.stages[stage].query), 0, part * kWarpChannels / 16);
   }
 
   // Adds dS . keys of a tile to the query sums.
@@ -282,7 +332,7 @@ struct BackwardBlock {
   // Writes the gradient of this warp's keys; keys outside the sequence, but inside the tensor, get 0.
   template <int kChannels>
   __device__ void store(const float (&sums)[kKeyTiles][kChannels / 8][4], const TensorView &gradient, OutputType type,
-                        float scale, int warp_key, int channels) const {
+                        float scale, int warp_key, int first_channel, int channels) const {
     if (gradient.data == nullptr) return;
     const Sequence &sequence = place.sequence;
     const int rows = a.problem.query_starts != nullptr ? sequence.keys : a.problem.keys;
@@ -297,8 +347,8 @@ struct BackwardBlock {
                                     type == OutputType::kFloat32 ? 4 : 2);
 #pragma unroll
         for (int n = 0; n < kChannels / 8; ++n) {
-          if (8 * n >= channels) break;
-          const int channel = 8 * n + 2 * (lane & 3);
+          if (first_channel + 8 * n >= channels) break;
+          const int channel = first_channel + 8 * n + 2 * (lane & 3);
           const float x = sums[m][n][2 * half] * scale, y = sums[m][n][2 * half + 1] * scale;
           if (type == OutputType::kFloat32)
             *reinterpret_cast<float2 *>(static_cast<float *>(target) + channel) = make_float2(x, y);
@@ -318,6 +368,7 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   using Block = BackwardBlock<Policy>;
   using SharedMemory = BackwardSharedMemory<Policy>;
   constexpr int kThreads = Shape::kThreads, kStages = Shape::kStages;
+  static_assert(sizeof(SharedMemory) <= 99 * 1024, "the least shared memory of capability 8.0 and newer");
   extern __shared__ __align__(128) uint8_t raw[];
   SharedMemory &shared = *reinterpret_cast<SharedMemory *>(raw);
 
@@ -369,15 +420,20 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
                                               shared.key, shared.key_marks));
   if (threadIdx.x == 0) shared.has_key_marks = has_key_marks;
 
-  const int warp_key = static_cast<int>(threadIdx.x) / 32 * Block::kWarpKeys;
-  Accumulators<Shape::kKeyTiles, Shape::kHeadDim> key_sums = {};
-  Accumulators<Shape::kKeyTiles, Shape::kValueDim> value_sums = {};
+  // Where a warp stands is read where it is needed: cheap, and no registers over the loop.
+  const auto first_key_of_warp = [] {
+    return ptx::mov_here(static_cast<int>(threadIdx.x)) / 32 / Shape::kSplit * Block::kWarpKeys;
+  };
+  const auto part_of_warp = [] { return static_cast<int>(threadIdx.x) / 32 % Shape::kSplit; };
+  Accumulators<Shape::kKeyTiles, Block::kWarpChannels> key_sums = {};
+  Accumulators<Shape::kKeyTiles, Block::kWarpValueChannels> value_sums = {};
   int stage = 0;
 #pragma unroll 1
   while (place.tiles > 0 && at.head < (place.key_head + 1) * a.problem.group) {
     ptx::cp_async_wait_group<kStages - 1>();
     __syncthreads();  // barrier A
     typename SharedMemory::Stage &tile = shared.stages[stage];
+    const int warp_key = first_key_of_warp(), part = part_of_warp();
     const bool masked = block.crosses_an_edge(at.tile);
     if (masked) {
       take_out_non_finite<Element, kThreads, Shape::kQueryBlock, Shape::kHeadDim>(tile.query,
@@ -387,34 +443,45 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
       __syncthreads();
     }
 #pragma unroll 1
-    for (int chunk = 0; chunk < Shape::kQueryBlock; chunk += Shape::kQueryChunk) {
+    for (int chunk = part * Block::kWarpQueries; chunk < (part + 1) * Block::kWarpQueries;
+         chunk += Shape::kQueryChunk) {
       Accumulators<Shape::kKeyTiles, Shape::kQueryChunk> scores, products;
-      shared_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kKeyBlock, Shape::kQueryBlock,
-                     Shape::kHeadDim>(scores, ptx::shared_address(shared.key), warp_key,
-                                      ptx::shared_address(tile.query), chunk);
-      shared_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kKeyBlock, Shape::kQueryBlock,
-                     Shape::kValueDim>(products, ptx::shared_address(shared.value), warp_key,
-                                       ptx::shared_address(tile.output_gradient), chunk);
+      RowsInShared<Shape::kKeyTiles, Shape::kKeyBlock, Shape::kHeadDim> keys;
+      RowsInShared<Shape::kKeyTiles, Shape::kKeyBlock, Shape::kValueDim> values;
+      keys.load(ptx::shared_address(shared.key), warp_key);
+      values.load(ptx::shared_address(shared.value), warp_key);
+      score_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kHeadDim>(
+          scores, keys, ptx::shared_address(tile.query), chunk);
+      score_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kValueDim>(
+          products, values, ptx::shared_address(tile.output_gradient), chunk);
       PackedTiles<Shape::kKeyTiles, Shape::kQueryChunk> weights, gradients;
       if (masked)
         block.template weigh<true>(scores, products, weights, gradients, stage, at.tile, chunk, warp_key);
       else
         block.template weigh<false>(scores, products, weights, gradients, stage, at.tile, chunk, warp_key);
-      packed_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kValueDim>(
-          value_sums, weights, ptx::shared_address(tile.output_gradient), chunk);
-      packed_product<Element, Shape::kKeyTiles, Shape::kQueryChunk, Shape::kQueryBlock, Shape::kHeadDim>(
-          key_sums, gradients, ptx::shared_address(tile.query), chunk);
+      if constexpr (Shape::kSplit == 1) {
+        using Rows = PackedRows<Shape::kKeyTiles, Shape::kQueryChunk>;
+        sum_product<Element, Shape::kKeyTiles, Shape::kValueDim, Shape::kQueryChunk, Shape::kQueryBlock,
+                    Shape::kValueDim>(value_sums, Rows{weights}, ptx::shared_address(tile.output_gradient), chunk, 0);
+        sum_product<Element, Shape::kKeyTiles, Shape::kHeadDim, Shape::kQueryChunk, Shape::kQueryBlock,
+                    Shape::kHeadDim>(key_sums, Rows{gradients}, ptx::shared_address(tile.query), chunk, 0);
+      }
     }
     __syncthreads();  // barrier B
+    if constexpr (Shape::kSplit > 1) {
+      block.sum_shared(key_sums, value_sums, stage, warp_key, part);
+      __syncthreads();  // barrier C
+    }
     load_ahead(at, kStages, stage);
     if (a.query_sums != nullptr) block.add_query_sums(at);
     if (++at.tile == place.first_tile + place.tiles) at = {at.head + 1, place.first_tile};
     if (++stage == kStages) stage = 0;
   }
-  block.template store<Shape::kHeadDim>(key_sums, a.key_gradient, a.key_gradient_type, a.key_scale, warp_key,
-                                        a.head_dim);
-  block.template store<Shape::kValueDim>(value_sums, a.value_gradient, a.value_gradient_type, a.value_scale, warp_key,
-                                         a.value_dim);
+  const int warp_key = first_key_of_warp(), part = part_of_warp();
+  block.template store<Block::kWarpChannels>(key_sums, a.key_gradient, a.key_gradient_type, a.key_scale, warp_key,
+                                             part * Block::kWarpChannels, a.head_dim);
+  block.template store<Block::kWarpValueChannels>(value_sums, a.value_gradient, a.value_gradient_type, a.value_scale,
+                                                  warp_key, part * Block::kWarpValueChannels, a.value_dim);
 }
 
 }  // namespace sieve

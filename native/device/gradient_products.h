@@ -11,61 +11,39 @@ namespace sieve {
 template <int kRowTiles, int kColumns>
 using PackedTiles = uint32_t[kRowTiles][kColumns / 8][2];
 
-// scores = rows . columns^T, both in shared memory: the rows [first_row, first_row + 16 kRowTiles) of one tile, the
-// rows [first_column, first_column + kColumns) of another.
-template <typename Element, int kRowTiles, int kColumns, int kTileRows, int kTileColumns, int kChannels>
-__device__ inline void shared_product(Accumulators<kRowTiles, kColumns> &scores, uint32_t row_tile, int first_row,
-                                      uint32_t column_tile, int first_column) {
-  static_assert(kColumns % 16 == 0, "columns are read in pairs of eight");
-  using RowTile = SharedTile<kTileRows, kChannels>;
-  using ColumnTile = SharedTile<kTileColumns, kChannels>;
-  const int lane = lane_index();
-  const uint32_t rows = row_tile + RowTile::offset(first_row + (lane & 15), lane >> 4);
-  const uint32_t columns = column_tile + ColumnTile::offset((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1) +
-                           static_cast<uint32_t>(first_column * kChannels * 2);
-#pragma unroll
-  for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-    for (int n = 0; n < kColumns / 8; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) scores[m][n][e] = 0.0f;
-#pragma unroll
-  for (int k = 0; k < kChannels / 16; ++k) {
-    uint32_t a[kRowTiles][4];
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m) ptx::ldmatrix_x4(a[m], RowTile::step(rows + m * 16 * kChannels * 2, k));
-#pragma unroll
-    for (int n = 0; n < kColumns / 16; ++n) {
-      uint32_t b[4];
-      ptx::ldmatrix_x4(b, ColumnTile::step(columns + n * 16 * kChannels * 2, k));
-#pragma unroll
-      for (int m = 0; m < kRowTiles; ++m) {
-        ptx::mma_m16n8k16<Element>(scores[m][2 * n], a[m], b[0], b[1]);
-        ptx::mma_m16n8k16<Element>(scores[m][2 * n + 1], a[m], b[2], b[3]);
-      }
-    }
-  }
-}
+template <int kRowTiles, int kColumns>
+struct PackedRows {
+  const PackedTiles<kRowTiles, kColumns> &words;
 
-// sums += weights . values for the rows [first_value, first_value + kValues) of a tile.
-template <typename Element, int kRowTiles, int kValues, int kTileRows, int kChannels>
-__device__ inline void packed_product(Accumulators<kRowTiles, kChannels> &sums,
-                                      const PackedTiles<kRowTiles, kValues> &weights, uint32_t tile, int first_value) {
+  __device__ void read(uint32_t (&a)[kRowTiles][4], int k) const {
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[m][i] = words[m][2 * k + i / 2][i % 2];
+  }
+};
+
+// sums += weights . values: kValues rows of a tile from first_value on, of their channels those from 16 first_channels
+// on.
+template <typename Element, int kRowTiles, int kColumns, int kValues, int kTileRows, int kChannels, class Weights>
+__device__ inline void sum_product(Accumulators<kRowTiles, kColumns> &sums, const Weights &weights, uint32_t tile,
+                                   int first_value, int first_channels) {
   using Tile = SharedTile<kTileRows, kChannels>;
   const int lane = lane_index();
-  const uint32_t rows = tile + Tile::offset(lane & 15, lane >> 4) + static_cast<uint32_t>(first_value * kChannels * 2);
+  const uint32_t values = Tile::step(tile + Tile::offset(lane & 15, lane >> 4), first_channels) +
+                          static_cast<uint32_t>(first_value * kChannels * 2);
 #pragma unroll
   for (int k = 0; k < kValues / 16; ++k) {
+    uint32_t a[kRowTiles][4];
+    weights.read(a, k);
 #pragma unroll
-    for (int n = 0; n < kChannels / 16; ++n) {
+    for (int n = 0; n < kColumns / 16; ++n) {
       uint32_t b[4];  // channels 0-7 of values 0-7, 8-15; channels 8-15 of values 0-7, 8-15
-      ptx::ldmatrix_x4_trans(b, Tile::step(rows + k * 16 * kChannels * 2, n));
+      ptx::ldmatrix_x4_trans(b, Tile::step(values + k * 16 * kChannels * 2, n));
 #pragma unroll
       for (int m = 0; m < kRowTiles; ++m) {
-        const uint32_t a[4] = {weights[m][2 * k][0], weights[m][2 * k][1], weights[m][2 * k + 1][0],
-                               weights[m][2 * k + 1][1]};
-        ptx::mma_m16n8k16<Element>(sums[m][2 * n], a, b[0], b[1]);
-        ptx::mma_m16n8k16<Element>(sums[m][2 * n + 1], a, b[2], b[3]);
+        ptx::mma_m16n8k16<Element>(sums[m][2 * n], a[m], b[0], b[1]);
+        ptx::mma_m16n8k16<Element>(sums[m][2 * n + 1], a[m], b[2], b[3]);
       }
     }
   }

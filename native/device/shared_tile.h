@@ -27,26 +27,31 @@ struct SharedTile {
     return (address ^ (static_cast<uint32_t>(k & 3) << 5)) + static_cast<uint32_t>(k >> 2) * 128;
   }
 
+  // The copying functions take the thread as an argument so that a caller can read it anew (ptx::mov_here): what hangs
+  // on it then occupies no register over a long loop.
+
   // What this thread copies of a tile whose first row is at `source`: one 16-byte chunk of every kRowsPerPass-th row.
   template <int kThreads>
-  __device__ static const uint16_t *thread_source(const uint16_t *source, int64_t row_stride) {
-    return source + static_cast<int>(threadIdx.x) / kChunks * row_stride + static_cast<int>(threadIdx.x) % kChunks * 8;
+  __device__ static const uint16_t *thread_source(const uint16_t *source, int64_t row_stride,
+                                                  int thread = static_cast<int>(threadIdx.x)) {
+    return source + thread / kChunks * row_stride + thread % kChunks * 8;
   }
 
   // Whether this thread's chunk lies inside a tensor of so many channels.
   template <int kThreads>
-  __device__ static bool inside(int channels) {
-    return static_cast<int>(threadIdx.x) % kChunks * 8 < channels;
+  __device__ static bool inside(int channels, int thread = static_cast<int>(threadIdx.x)) {
+    return thread % kChunks * 8 < channels;
   }
 
   // Starts copying this thread's part of kRows rows; rows from `valid` on become zero.
   template <int kThreads>
-  __device__ static void load(uint32_t tile, const uint16_t *thread_source, int64_t row_stride, int valid) {
+  __device__ static void load(uint32_t tile, const uint16_t *thread_source, int64_t row_stride, int valid,
+                              int thread = static_cast<int>(threadIdx.x)) {
     constexpr int kRowsPerPass = kThreads / kChunks;
     static_assert(kThreads % kChunks == 0 && kRows % kRowsPerPass == 0, "whole rows a pass, whole passes a tile");
     static_assert(kRowsPerPass % 8 == 0, "the swizzle of a thread's rows is the same in every pass");
-    const int first = static_cast<int>(threadIdx.x) / kChunks;
-    const uint32_t target = tile + offset(first, static_cast<int>(threadIdx.x) % kChunks);
+    const int first = thread / kChunks;
+    const uint32_t target = tile + offset(first, thread % kChunks);
 #pragma unroll
     for (int pass = 0; pass < kRows / kRowsPerPass; ++pass) {
       // A copy of no bytes reads nothing, whatever its address.

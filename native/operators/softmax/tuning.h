@@ -111,6 +111,7 @@ struct DecodeShape {
 // ---- backward, generic: dK and dV of a warp's keys (16 key_tiles) stay in registers beside S and dP of a chunk.
 struct BackwardTiling {
   int key_tiles;  // 16-key tiles a warp
+  int split;      // warps that share them: each scores a part of the queries and sums a part of the channels
   int warps;
   int query_block;
   int query_chunk;  // queries scored at once
@@ -120,8 +121,8 @@ struct BackwardTiling {
 };
 
 constexpr BackwardTiling backward_tiling_sm80(int dim) {
-  if (dim == 64) return {2, 4, 128, 32, 1, 4, 2};
-  return {1, 4, 64, 64, 1, 1, 2};
+  if (dim == 64) return {2, 1, 4, 128, 32, 1, 4, 2};
+  return {2, 2, 4, 64, 32, 1, 1, 2};
 }
 
 template <typename T, int kDim, BackwardTiling kTiling = backward_tiling_sm80(kDim)>
@@ -131,7 +132,8 @@ struct BackwardShapeSm80 {
   static constexpr int kValueDim = kDim;
   static constexpr int kKeyTiles = kTiling.key_tiles;
   static constexpr int kThreads = 32 * kTiling.warps;
-  static constexpr int kKeyBlock = 16 * kKeyTiles * kTiling.warps;
+  static constexpr int kSplit = kTiling.split;
+  static constexpr int kKeyBlock = 16 * kKeyTiles * kTiling.warps / kSplit;
   static constexpr int kQueryBlock = kTiling.query_block;
   static constexpr int kQueryChunk = kTiling.query_chunk;
   static constexpr int kStages = kTiling.stages;
