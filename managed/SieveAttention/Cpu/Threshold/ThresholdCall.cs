@@ -15,9 +15,7 @@ internal sealed class ThresholdCall(
     AttentionProblem problem, ThresholdDifferentialParameters parameters, ThresholdInputs inputs, Epilogue epilogue, CpuExecution execution,
     ThresholdTuning tuning)
 {
-    /// <summary>Once for all heads.</summary>
-    private readonly double[] _unitThresholds =
-        [.. Enumerable.Range(0, problem.Queries).Select(row => RowThreshold.Unit(problem.Visible(row).Count, parameters.Kappa, problem.HeadDim))];
+    private readonly double[] _unitThresholds = Unknown(problem.Queries);
 
     internal AttentionProblem Problem { get; } = problem;
 
@@ -38,7 +36,18 @@ internal sealed class ThresholdCall(
     internal float Lambda(int head) => (float)parameters.Lambda[head];
 
     /// <summary>d tau / d beta of a query row; tau is beta times this.</summary>
-    internal double UnitThreshold(int row) => _unitThresholds[row];
+    internal double UnitThreshold(int row)
+    {
+        // Computed by whichever head comes first; where two come at once, both write the same number.
+        double known = Volatile.Read(ref _unitThresholds[row]);
+        if (double.IsNaN(known))
+        {
+            known = RowThreshold.Unit(Problem.Visible(row).Count, Kappa, Problem.HeadDim);
+            Volatile.Write(ref _unitThresholds[row], known);
+        }
+
+        return known;
+    }
 
     /// <summary>Whether byte products rule out most pairs before scores are computed. The result is the same bits.</summary>
     internal bool Screens { get; } =
@@ -49,4 +58,11 @@ internal sealed class ThresholdCall(
 
     /// <summary>Whether a tile has so many survivors that whole products are cheaper than adding them one by one.</summary>
     internal bool IsDense(int survivors, int rows, int keys) => survivors > tuning.DenseSurvivors * rows * keys;
+
+    private static double[] Unknown(int rows)
+    {
+        double[] values = new double[rows];
+        Array.Fill(values, double.NaN);
+        return values;
+    }
 }

@@ -134,39 +134,82 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private int Decide(int rows, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau, Span<int> survivors)
     {
-        int total = 0;
-        for (int row = 0; row < rows; row++)
+        // Four at a time: each score is a chain, whose steps would wait for each other.
+        int* row = stackalloc int[4];
+        int* column = stackalloc int[4];
+        int waiting = 0;
+        for (int r = 0; r < rows; r++)
         {
-            for (ulong candidates = Contributing[row]; candidates != 0; candidates &= candidates - 1)
+            for (ulong candidates = Contributing[r]; candidates != 0; candidates &= candidates - 1)
             {
-                int column = BitOperations.TrailingZeroCount(candidates);
-                float score = InOrder(Rows.Row(row), keys.Rows.Row((keyTile * ColumnPanels.TileRows) + column), _channels);
-                Scores.Row(row)[column] = score;
-                if (score <= tau[row])
+                (row[waiting], column[waiting]) = (r, BitOperations.TrailingZeroCount(candidates));
+                if (++waiting == 4)
                 {
-                    Contributing[row] &= ~(1ul << column);
+                    Score(row, column, keys, keyTile);
+                    waiting = 0;
+                }
+            }
+        }
+
+        if (waiting > 0)
+        {
+            for (int n = waiting; n < 4; n++)
+            {
+                (row[n], column[n]) = (row[0], column[0]);
+            }
+
+            Score(row, column, keys, keyTile);
+        }
+
+        int total = 0;
+        for (int r = 0; r < rows; r++)
+        {
+            for (ulong candidates = Contributing[r]; candidates != 0; candidates &= candidates - 1)
+            {
+                int c = BitOperations.TrailingZeroCount(candidates);
+                if (Scores.Row(r)[c] <= tau[r])
+                {
+                    Contributing[r] &= ~(1ul << c);
                 }
             }
 
-            int count = BitOperations.PopCount(Contributing[row]);
-            survivors[row] += count;
+            int count = BitOperations.PopCount(Contributing[r]);
+            survivors[r] += count;
             total += count;
         }
 
         return total;
     }
 
-    /// <summary>The inner product in the order of one lane of a tile product: the same bits.</summary>
+    /// <summary>Four inner products in the order of one lane of a tile product: the same bits.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static float InOrder(float* a, float* b, int channels)
+    private void Score(int* row, int* column, UnitKeys keys, int keyTile)
     {
-        float sum = 0;
-        for (int c = 0; c < channels; c++)
+        int first = keyTile * ColumnPanels.TileRows;
+        float* a0 = Rows.Row(row[0]);
+        float* a1 = Rows.Row(row[1]);
+        float* a2 = Rows.Row(row[2]);
+        float* a3 = Rows.Row(row[3]);
+        float* b0 = keys.Rows.Row(first + column[0]);
+        float* b1 = keys.Rows.Row(first + column[1]);
+        float* b2 = keys.Rows.Row(first + column[2]);
+        float* b3 = keys.Rows.Row(first + column[3]);
+        float s0 = 0;
+        float s1 = 0;
+        float s2 = 0;
+        float s3 = 0;
+        for (int c = 0; c < _channels; c++)
         {
-            sum = MathF.FusedMultiplyAdd(a[c], b[c], sum);
+            s0 = MathF.FusedMultiplyAdd(a0[c], b0[c], s0);
+            s1 = MathF.FusedMultiplyAdd(a1[c], b1[c], s1);
+            s2 = MathF.FusedMultiplyAdd(a2[c], b2[c], s2);
+            s3 = MathF.FusedMultiplyAdd(a3[c], b3[c], s3);
         }
 
-        return sum;
+        Scores.Row(row[0])[column[0]] = s0;
+        Scores.Row(row[1])[column[1]] = s1;
+        Scores.Row(row[2])[column[2]] = s2;
+        Scores.Row(row[3])[column[3]] = s3;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
