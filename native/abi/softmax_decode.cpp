@@ -1,8 +1,7 @@
 // Entry points of softmax attention, decode: validate -> plan -> launch.
-#include <algorithm>
-
 #include "abi/runtime.h"
 #include "abi/softmax.h"
+#include "operators/softmax/decode_choice.h"
 
 namespace sieve::softmax {
 
@@ -10,21 +9,12 @@ namespace {
 
 // Rows of a key head's queries that one tile holds.
 constexpr int64_t kMostDecodeRows = 64;
-constexpr int32_t kMostSplits = 1024;
 
 struct DecodeCall {
   DecodePlan plan;
   const Kernel<DecodePlan> *kernel;
   uint64_t workspace_bytes;
 };
-
-// Parts in which the keys of one head are read side by side: enough for two thread blocks a multiprocessor, but none
-// shorter than 256 keys, where combining the parts costs more than reading them. `keys` is the room of the cache, not
-// its present length: the plan of a captured graph stays valid while the cache grows.
-int32_t choose_splits(int64_t sequences_and_heads, int64_t keys, int32_t multiprocessors) {
-  const int64_t wanted = (2 * static_cast<int64_t>(multiprocessors) + sequences_and_heads - 1) / sequences_and_heads;
-  return static_cast<int32_t>(std::clamp<int64_t>(std::min(wanted, keys / 256), 1, kMostSplits));
-}
 
 // Keys and values. With pages the keys of an entry are those of a full page table.
 Dimensions require_cache(const sieve_softmax_decode_arguments &a, DecodePlan &plan) {
@@ -75,17 +65,21 @@ DecodeCall plan_decode(const sieve_context *context, const sieve_attention_probl
   plan_tensors(c, a.query, a.key, a.value, d, plan);
   if (plan.page_table != nullptr) plan.key_rows = plan.page_size;
   plan_outputs(a.output, a.lse, a.query.dtype, d, plan);
-  const int32_t path = path_of(p, {{"query", &a.query}, {"key", &a.key}, {"value", &a.value}});
+  int32_t path = path_of(p, {{"query", &a.query}, {"key", &a.key}, {"value", &a.value}});
+  const int64_t rows = d.queries * (d.query_heads / d.key_heads);
+  if (path == SIEVE_PATH_AUTOMATIC)
+    path = decode_path(2 * d.batch * d.key_heads * d.keys * (d.head_dim + d.value_dim), rows);
   call.kernel =
       choose_kernel(decode_kernels(), c, SIEVE_OPERATION_SOFTMAX, SIEVE_DIRECTION_DECODE, path, a.query.dtype, d);
 
-  plan.splits = a.splits != 0 ? a.splits : choose_splits(d.batch * d.key_heads, d.keys, c.multiprocessors);
+  const int64_t places = decode_places(call.kernel->description.path, rows, c.multiprocessors);
+  plan.splits = a.splits != 0 ? a.splits : decode_splits(d.batch * d.key_heads, d.keys, places);
   require_range("splits x key heads x batch", plan.splits * d.key_heads * d.batch, 1, 2147483647);
   Workspace carved(workspace);
   if (plan.splits > 1) {
-    const int64_t rows = plan.splits * d.batch * d.query_heads * d.queries;
-    plan.partial_outputs = carved.take<float>(rows * d.value_dim);
-    plan.partial_lses = carved.take<float>(rows);
+    const int64_t results = plan.splits * d.batch * d.query_heads * d.queries;
+    plan.partial_outputs = carved.take<float>(results * d.value_dim);
+    plan.partial_lses = carved.take<float>(results);
   }
   call.workspace_bytes = carved.bytes();
   return call;

@@ -1,0 +1,47 @@
+// Which path decodes, and in how many parts it reads the keys of a key head side by side. Host code without CUDA; the
+// numbers are measurements of an H200, LADDER.md has them. What is asked is the room of the cache, not its present
+// length: the plan of a captured graph stays valid while the cache grows.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "sieve/attention.h"
+
+namespace sieve::softmax {
+
+constexpr int32_t kMostSplits = 1024;
+
+// Where memory stays full for long, the generic path reads 4 % faster (cp.async spreads its requests better than the
+// copy engine); the Hopper path starts sooner and computes beside its copies, which decides for small caches and many
+// rows. `rows` are those of one key head: query rows x heads of the group.
+inline int32_t decode_path(int64_t cache_bytes, int64_t rows) {
+  constexpr int64_t kLargeCache = int64_t{256} << 20;  // 134 MB: Hopper by 4 %; 537 MB: generic by 3 %
+  return rows <= 32 && cache_bytes >= kLargeCache ? SIEVE_PATH_GENERIC : SIEVE_PATH_AUTOMATIC;
+}
+
+// Thread blocks that run at once and are worth having: one of the Hopper path keeps a multiprocessor's copies going,
+// with many rows its arithmetic needs a second.
+inline int64_t decode_places(int32_t path, int64_t rows, int32_t multiprocessors) {
+  return multiprocessors * (path == SIEVE_PATH_HOPPER && rows <= 32 ? 1 : 2);
+}
+
+// A split has a thread block of its own. What decides is how full the rounds of blocks are: 5 splits of 64 heads are
+// 320 blocks in 264 places and take 1.4 times as long as 4 splits. So: the fewest splits that leave at most 5 % of the
+// places empty, or the fullest rounds there are.
+inline int32_t decode_splits(int64_t sequences_and_heads, int64_t keys, int64_t places) {
+  constexpr int64_t kLeastKeys = 512;  // of a split: fewer cost more to combine than to read
+  const int64_t most = std::clamp<int64_t>(std::min(keys / kLeastKeys, places), 1, kMostSplits);
+  int64_t best = 1;
+  double fullest = 0;
+  for (int64_t splits = 1; splits <= most && fullest < 0.95; ++splits) {
+    const int64_t blocks = sequences_and_heads * splits, rounds = (blocks + places - 1) / places;
+    const double full = static_cast<double>(blocks) / static_cast<double>(rounds * places);
+    if (full <= fullest) continue;
+    fullest = full;
+    best = splits;
+  }
+  return static_cast<int32_t>(best);
+}
+
+}  // namespace sieve::softmax
