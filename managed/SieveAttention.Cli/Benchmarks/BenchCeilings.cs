@@ -47,7 +47,7 @@ internal sealed record BenchCeilings(double Bandwidth, double? Rate, string Rate
         BenchTiming multiply = BenchTiming.Of(device, Runs, null, _ => OnThreads(threads, _ => LaneChoice.Run(loop)));
         return new BenchCeilings(
             2.0 * sizeof(float) * piece * threads / copy.Median,
-            loop.Operations * threads / multiply.Least,
+            loop.Operations(LaneChoice.Widest) * threads / multiply.Least,
             "fused multiply-adds of registers on all cores");
     }
 

@@ -10,8 +10,8 @@ internal sealed class RegisterLoop(long steps) : ILaneWork
 
     private float _result;
 
-    /// <summary>Floating-point operations of one run on one thread.</summary>
-    public double Operations => steps * Chains * 2.0 * LaneChoice.Widest;
+    /// <summary>Floating-point operations of one run on one thread, with vectors of so many numbers.</summary>
+    public double Operations(int width) => steps * Chains * 2.0 * width;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
