@@ -16,6 +16,7 @@ struct HopperTiling {
 
 constexpr HopperTiling forward_tiling_sm90(int head_dim, int value_dim) {
   if (value_dim == 256) return head_dim == 256 ? HopperTiling{80, 2, 1, 2} : HopperTiling{96, 2, 1, 2};
+  if (head_dim == 64 && value_dim == 64) return {128, 2, 2, 3};
   return {128, 2, 2, 2};
 }
 
