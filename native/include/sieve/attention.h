@@ -436,6 +436,16 @@ SIEVE_API int32_t sieve_support(const sieve_context *context, const sieve_suppor
 /* ---------------------------------------------------------------- threshold differential attention ------------------
  */
 
+/** Whether scores in 8 bits rule out keys before they are computed exactly. Results are the same, bit for bit. */
+typedef enum sieve_tda_screening {
+  /** The library decides, from the shape alone. */
+  SIEVE_TDA_SCREENING_AUTOMATIC = 0,
+  /** Every score is computed exactly. */
+  SIEVE_TDA_SCREENING_NONE = 1,
+  /** Keys whose 8-bit score and error bound stay below the threshold are passed over. Pays where few keys survive. */
+  SIEVE_TDA_SCREENING_INT8 = 2
+} sieve_tda_screening;
+
 /**
  * Threshold differential attention, forward (arXiv 2601.12145).
  *
@@ -447,8 +457,8 @@ SIEVE_API int32_t sieve_support(const sieve_context *context, const sieve_suppor
 typedef struct sieve_tda_forward_arguments {
   /** sizeof(sieve_tda_forward_arguments). */
   uint32_t struct_size;
-  /** Must be zero. */
-  int32_t reserved;
+  /** A sieve_tda_screening. */
+  int32_t screening;
   /** [batch, query heads, queries, head_dim], float16 or bfloat16. */
   sieve_tensor query1;
   /** [batch, key heads, keys, head_dim], dtype of query1. */
@@ -474,6 +484,15 @@ typedef struct sieve_tda_forward_arguments {
   float kappa;
   /** Exponent of the exceedance; >= 1. */
   float power;
+  /**
+   * Optional int32 [batch, query heads, query tiles, words]: which tiles of 64 query rows x 64 keys hold a survivor, two
+   * bits a tile. Bit 2 (k % 16) + t of word k / 16 is set where a row of the tile has a survivor among the keys
+   * [64 k, 64 k + 64) in view t + 1, t = 0, 1; rows and keys count within their sequence. query tiles = ceil(queries / 64)
+   * and tile q holds rows [64 q, 64 q + 64); with packed sequences it is queries / 64 + sequence_count (rounded down), and
+   * tile q of sequence s lies at query_starts[s] / 64 + s + q. words = ceil(keys / 1024), of the key tensor. Every word of
+   * a tile that has a row is written.
+   */
+  sieve_tensor survivor_tiles;
 } sieve_tda_forward_arguments;
 
 /** Bytes of workspace for sieve_tda_forward; aligned to 256 bytes, not read before it is written. */
