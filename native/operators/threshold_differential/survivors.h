@@ -19,11 +19,20 @@ struct SurvivorTiles {
 
 #ifdef __CUDACC__
   // Words of the tile that holds query rows [64 tile, 64 tile + 64) of a sequence.
-  __device__ int32_t *row(const ProblemView &problem, const Sequence &sequence, int sequence_index, int head,
-                          int tile) const {
-    const int first =
-        problem.query_starts != nullptr ? sequence.query_start / kSurvivorTile + sequence_index : 0;
+  __device__ int32_t *row(const ProblemView &problem, const Sequence &sequence, int head, int tile) const {
+    const int first = problem.query_starts != nullptr ? sequence.query_start / kSurvivorTile + sequence.index : 0;
     return static_cast<int32_t *>(words.row(sequence.batch, head, first + tile, sizeof(int32_t)));
+  }
+
+  __device__ void clear(const ProblemView &problem, const Sequence &sequence, int head, int tile) const {
+    int32_t *target = row(problem, sequence, head, tile);
+    for (int i = 0; i < width; ++i) target[i] = 0;
+  }
+
+  __device__ void add(const ProblemView &problem, const Sequence &sequence, int head, int tile, int key_tile,
+                      int bits) const {
+    atomicOr(row(problem, sequence, head, tile) + key_tile / kSurvivorWordTiles,
+             bits << (2 * (key_tile % kSurvivorWordTiles)));
   }
 
   // Bits of view 0 and 1 of a key tile, at the bottom.
