@@ -42,31 +42,18 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
   float limits[kViews][2];  // Policy::screen compares with them, rows g and g + 8
 
   // Read anew where they are needed.
-  __device__ int lane() const {
-    return ptx::mov_here(static_cast<int>(threadIdx.x)) & 31;
-  }
-  __device__ int warp_row() const {
-    return warp * 16;
-  }
-  __device__ const Work &work() const {
-    return shared.tiles[tile.stage()].work;
-  }
-  __device__ const RowsKeys &keys() const {
-    return shared.rows_keys[warp];
-  }
-  __device__ RowScalars<Shape::kRows> row_scalars() const {
-    return {&shared.row_scalars[0][warp_row() + lane() / 4]};
-  }
-  __device__ bool is_masked(int first) const {
-    return first < keys().common_first || first + kN > keys().common_end;
-  }
+  __device__ int lane() const { return ptx::mov_here(static_cast<int>(threadIdx.x)) & 31; }
+  __device__ int warp_row() const { return warp * 16; }
+  __device__ const Work &work() const { return shared.tiles[tile.stage()].work; }
+  __device__ const RowsKeys &keys() const { return shared.rows_keys[warp]; }
+  __device__ RowScalars<Shape::kRows> row_scalars() const { return {&shared.row_scalars[0][warp_row() + lane() / 4]}; }
+  __device__ bool is_masked(int first) const { return first < keys().common_first || first + kN > keys().common_end; }
 
   __device__ void load_queries() {
     const int lane = this->lane();
 #pragma unroll
     for (int view = 0; view < kViews; ++view) {
-      const uint32_t first =
-          address(shared.query.view[view]) + warp_row() * 128 + Panel::offset(lane & 15, lane >> 4);
+      const uint32_t first = address(shared.query.view[view]) + warp_row() * 128 + Panel::offset(lane & 15, lane >> 4);
 #pragma unroll
       for (int k = 0; k < kD / 16; ++k)
         ptx::ldmatrix_x4(query[view][k], Panel::step(first, k % 4) + k / 4 * Shape::kRows * 128);
@@ -144,14 +131,14 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
   __device__ Values values_of(int block, int key) {
     const int lane = this->lane();
     if (shared.has_values[ring.stage])
-      return {address(shared.stages[ring.stage].value) + (key - block * kBlock) * 128 +
-                  Panel::offset(lane & 15, lane >> 4),
-              kBlock * 128};
+      return {
+          address(shared.stages[ring.stage].value) + (key - block * kBlock) * 128 + Panel::offset(lane & 15, lane >> 4),
+          kBlock * 128};
     const uint32_t target = address(shared.fetched[warp]);
     const Sequence &sequence = work().sequence;
     const int64_t row = sequence.key_start + static_cast<int64_t>(key);
-    const uint16_t *source = static_cast<const uint16_t *>(
-        a.value_rows.row(sequence.batch, work().place.head / a.problem.group, row, 2));
+    const uint16_t *source =
+        static_cast<const uint16_t *>(a.value_rows.row(sequence.batch, work().place.head / a.problem.group, row, 2));
     constexpr int kChunks = Shared::kValuePanels * 8;
     __syncwarp();  // the values before these have been read
 #pragma unroll

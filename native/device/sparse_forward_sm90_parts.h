@@ -24,12 +24,12 @@ struct SparseForwardSm90Arguments {
 // Arrivals that complete a phase, and who waits.
 template <class Shape>
 struct SparseForwardSm90Barriers {
-  uint64_t tile_full[2];                  // producer thread; everyone else waits for the next tile
-  uint64_t tile_empty[2];                 // every consumer warp and the scalar warp, at the end of the tile
-  uint64_t query_full;                    // copy engine; consumers wait
-  uint64_t query_empty;                   // every consumer warp, once it has its rows in registers
-  uint64_t stage_full[Shape::kStages];    // copy engine, producer thread and every lane of the scalar warp
-  uint64_t stage_empty[Shape::kStages];   // every consumer warp; producer and scalar warp wait
+  uint64_t tile_full[2];                 // producer thread; everyone else waits for the next tile
+  uint64_t tile_empty[2];                // every consumer warp and the scalar warp, at the end of the tile
+  uint64_t query_full;                   // copy engine; consumers wait
+  uint64_t query_empty;                  // every consumer warp, once it has its rows in registers
+  uint64_t stage_full[Shape::kStages];   // copy engine, producer thread and every lane of the scalar warp
+  uint64_t stage_empty[Shape::kStages];  // every consumer warp; producer and scalar warp wait
 };
 
 // The keys of one consumer's rows, in chunks and exactly.
@@ -101,9 +101,7 @@ struct SparseForwardSm90Parts {
   }
 
   // Floats of 16 keys lie so that a lane reads those of its columns, 2 t + {0, 1} and 8 + 2 t + {0, 1}, at once.
-  __device__ static int scalar_place(int key) {
-    return (key & ~15) | (key & 6) << 1 | (key & 8) >> 2 | (key & 1);
-  }
+  __device__ static int scalar_place(int key) { return (key & ~15) | (key & 6) << 1 | (key & 8) >> 2 | (key & 1); }
 
   // One arrival a warp, after all of its lanes are done with what they read.
   __device__ static void release(uint64_t &barrier) {

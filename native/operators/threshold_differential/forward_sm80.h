@@ -11,8 +11,7 @@ template <class Shape>
 cudaError_t launch_forward_sm80(const ForwardPlan &plan, cudaStream_t stream) {
   using Policy = Weights<Shape>;
   constexpr bool kBfloat16 = !kNarrowExponent<typename Shape::Element>;
-  if (const cudaError_t error = launch_inverse_norms(plan, kBfloat16, stream); error != cudaSuccess)
-    return error;
+  if (const cudaError_t error = launch_inverse_norms(plan, kBfloat16, stream); error != cudaSuccess) return error;
 
   ForwardArguments<Policy> a{};
   a.problem = plan.problem;

@@ -1,12 +1,12 @@
 // Threshold differential attention as a policy of the sparse Hopper pipeline: the same weights as weights.h, behind a
 // screen.
 //
-// The screen looks at a score s' of another product than the exact one, s: both sum D products of 16-bit numbers in fp32,
-// in their own order, so |s' - s| <= 2 D 2^-22 |q| |k| even where additions truncate, and |s' - s| rk rq <= 2^-14 for D <= 128.
-// The exact test (weights.h) is X rq > tau with X = fl(s rk), whose roundings move the cosine by 2^-22 at most. Together
-// they stay below kSlack = 2^-13: a survivor has s' rk > (tau - kSlack) / rq, and the multiply-add of the screen keeps the
-// sign of s' rk - limit. What is no number has no sign bit and is looked at exactly; an inverse norm of 0 (an infinite
-// query) makes the limit NaN, so that its rows are, too.
+// The screen looks at a score s' of another product than the exact one, s: both sum D products of 16-bit numbers in
+// fp32, in their own order, so |s' - s| <= 2 D 2^-22 |q| |k| even where additions truncate, and |s' - s| rk rq <= 2^-14
+// for D <= 128. The exact test (weights.h) is X rq > tau with X = fl(s rk), whose roundings move the cosine by 2^-22 at
+// most. Together they stay below kSlack = 2^-13: a survivor has s' rk > (tau - kSlack) / rq, and the multiply-add of
+// the screen keeps the sign of s' rk - limit. What is no number has no sign bit and is looked at exactly; an inverse
+// norm of 0 (an infinite query) makes the limit NaN, so that its rows are, too.
 #pragma once
 
 #include "operators/threshold_differential/weights.h"
@@ -142,8 +142,7 @@ struct SparseWeights : RowNumbers<ShapeType> {
         const int n = i / 2, e = 2 * (i % 2) + j;
         weight[j] = exceedance_power<kPower>(ptx::max_nan(excess[0][n][e], 0.0f), power);
         if constexpr (kViews == 2)
-          weight[j] =
-              fmaf(-lambda, exceedance_power<kPower>(ptx::max_nan(excess[1][n][e], 0.0f), power), weight[j]);
+          weight[j] = fmaf(-lambda, exceedance_power<kPower>(ptx::max_nan(excess[1][n][e], 0.0f), power), weight[j]);
         if constexpr (kScaled) weight[j] *= rows.at(kWeightScale, 0, e / 2);
       }
       weights[i] = ptx::cvt_x2<typename Shape::Element>(weight[0], weight[1]);

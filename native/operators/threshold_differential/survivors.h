@@ -14,7 +14,7 @@ constexpr int kSurvivorTile = 64;
 constexpr int kSurvivorWordTiles = 16;  // key tiles of one word
 
 struct SurvivorTiles {
-  TensorView words;  // int32, one row a query tile; data = nullptr: not wanted
+  TensorView words;   // int32, one row a query tile; data = nullptr: not wanted
   int32_t width = 0;  // words of a row
 
 #ifdef __CUDACC__

@@ -42,7 +42,8 @@ struct ForwardShapeSm80 {
   static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
 };
 
-// Hopper forward: 64 query rows a consumer. Scores of a chunk (views * key_chunk / 2 registers a thread), queries (views
+// Hopper forward: 64 query rows a consumer. Scores of a chunk (views * key_chunk / 2 registers a thread), queries
+// (views
 // * head_dim / 4) and output (value_dim / 2) share the registers of a consumer: 160 with three, 232 with two.
 struct HopperTiling {
   int consumers;

@@ -112,13 +112,9 @@ struct Weights : RowNumbers<ShapeType> {
   struct State {};  // nothing is carried from key to key
   using Rows = RowScalars<Shape::kRows>;
 
-  __device__ static bool uses_row_scalars(const Arguments &) {
-    return true;
-  }
+  __device__ static bool uses_row_scalars(const Arguments &) { return true; }
 
-  __device__ static State begin(const Arguments &, int) {
-    return {};
-  }
+  __device__ static State begin(const Arguments &, int) { return {}; }
 
   template <class Place>
   __device__ static bool weigh(State &, Scores (&scores)[Shape::kViews], const Rows &rows,
