@@ -80,7 +80,7 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   const sieve_context &c = checked_context(context);
   const sieve_attention_problem p = versioned_copy("problem", problem);
   const sieve_tda_forward_arguments a = versioned_copy("arguments", arguments);
-  require_range("arguments.screening", a.screening, SIEVE_TDA_SCREENING_AUTOMATIC, SIEVE_TDA_SCREENING_INT8);
+  require_zero("arguments.reserved", a.reserved);
   const Dimensions d = require_inputs(a);
   ForwardCall call{};
   tda::ForwardPlan &plan = call.plan;

@@ -58,6 +58,7 @@ struct SparseForwardSm90SharedMemory {
   // What a tile asks for is read where it is needed: registers are scarcer.
   struct Tile {
     TileWork<Shape> work;
+    int key_head;
     bool exists;
     int following;  // number of the tile after it, for the producer
   } tiles[2];

@@ -45,21 +45,21 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
     SparseForwardSm90Barriers<Shape> &b = shared.barriers;
     Ring ring;
     PairCursor slot;
-    for (int tile = static_cast<int>(blockIdx.x);; slot.advance()) {
+    for (int tile = ptx::ctaid_x();; slot.advance()) {
       ptx::mbarrier_wait(address(&b.tile_empty[slot.stage()]), slot.phase() ^ 1);
       typename Shared::Tile &place = shared.tiles[slot.stage()];
       place.work = Work(a.problem, a.order, min(tile, a.tiles - 1));
+      place.key_head = place.work.place.head / a.problem.group;
       place.exists = tile < a.tiles;
       ptx::mbarrier_arrive(address(&b.tile_full[slot.stage()]));
       if (tile >= a.tiles) return;
       const Work &work = place.work;
-      const int head = work.place.head, key_head = head / a.problem.group, batch = work.sequence.batch;
       ptx::mbarrier_wait(address(&b.query_empty), slot.stage() ^ 1);  // a phase a tile
       ptx::mbarrier_arrive_expect_tx(address(&b.query_full), sizeof(typename Shared::Query));
       for (int view = 0; view < kViews; ++view)
         load_tile<Shape::kRows, Shared::kHeadPanels>(shared.query.view[view], a.query[view],
-                                                     work.sequence.query_start + work.block_row, head, batch,
-                                                     &b.query_full);
+                                                     work.sequence.query_start + work.block_row, work.place.head,
+                                                     work.sequence.batch, &b.query_full);
       // Asked for before the waits of the tile, which hide its way to memory and back.
       place.following = static_cast<int>(gridDim.x) + atomicAdd(a.next_tile, 1);
       for (int block = work.end_block - 1; block >= work.first_block; --block, ring.advance()) {
@@ -71,8 +71,10 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
         shared.has_values[ring.stage] = with_values;
         ptx::mbarrier_arrive_expect_tx(address(full), sizeof stage.key + (with_values ? sizeof stage.value : 0));
         for (int view = 0; view < kViews; ++view)
-          load_tile<kBlock, Shared::kHeadPanels>(stage.key[view], a.key[view], row, key_head, batch, full);
-        if (with_values) load_tile<kBlock, Shared::kValuePanels>(stage.value, a.value, row, key_head, batch, full);
+          load_tile<kBlock, Shared::kHeadPanels>(stage.key[view], a.key[view], row, place.key_head, work.sequence.batch,
+                                                 full);
+        if (with_values)
+          load_tile<kBlock, Shared::kValuePanels>(stage.value, a.value, row, place.key_head, work.sequence.batch, full);
       }
       tile = place.following;
     }
@@ -84,15 +86,15 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
     Ring ring;
     PairCursor slot;
     for (; tile_arrives(shared, slot); slot.advance()) {
-      const Work work = shared.tiles[slot.stage()].work;
+      const Work &work = shared.tiles[slot.stage()].work;
       for (int block = work.end_block - 1; block >= work.first_block; --block) {
         ptx::mbarrier_wait(address(&b.stage_empty[ring.stage]), ring.phase ^ 1);
         const int valid = work.sequence.keys - block * kBlock;
 #pragma unroll
         for (int view = 0; view < kViews; ++view) {
-          const float *source =
-              Policy::key_scalars(a.policy, a.problem, view, work.sequence.batch, work.place.head / a.problem.group) +
-              work.sequence.key_start + block * kBlock;
+          const float *source = Policy::key_scalars(a.policy, a.problem, view, work.sequence.batch,
+                                                    shared.tiles[slot.stage()].key_head) +
+                                work.sequence.key_start + block * kBlock;
 #pragma unroll
           for (int i = lane_index(); i < kBlock; i += 32)
             shared.key_scalars[ring.stage][view][scalar_place(i)] = i < valid ? source[i] : 0.0f;

@@ -58,7 +58,6 @@ struct Buffers {
 // What differs between calls on the same tensors.
 struct Call {
   int32_t path;
-  int32_t screening = SIEVE_TDA_SCREENING_NONE;
   bool two_views = true;
   bool same_views = false;
 };
@@ -80,7 +79,6 @@ void run(const NaiveProblem &p, Buffers &b, const Call &call) {
   }
   sieve_tda_forward_arguments a{};
   a.struct_size = sizeof a;
-  a.screening = call.screening;
   a.query1 = view(b.q1.data(), p.dtype, p.batch, p.query_heads, p.queries, p.dim);
   a.key1 = view(b.k1.data(), p.dtype, p.batch, p.key_heads, p.keys, p.dim);
   if (call.two_views) {
@@ -128,17 +126,11 @@ Result result_of(const NaiveProblem &p, Buffers &b, const Call &call) {
   return {b.out.read(), b.survivors1.read(), b.survivors2.read(), b.tiles.read()};
 }
 
-std::vector<int32_t> screenings(int32_t path) {
-  if (path == SIEVE_PATH_GENERIC) return {SIEVE_TDA_SCREENING_NONE};
-  return {SIEVE_TDA_SCREENING_NONE, SIEVE_TDA_SCREENING_INT8};
-}
-
 void test(const Case &c, int32_t path) {
   const NaiveProblem &p = c.p;
   Buffers b(p);
   const Result result = result_of(p, b, {path});
   CHECK(result == result_of(p, b, {path}));  // bitwise repeatable
-  for (const int32_t screening : screenings(path)) CHECK(result == result_of(p, b, {path, screening}));
 
   const size_t elements = b.output_bytes() / 2;
   const int query_tiles = (p.queries + 63) / 64, key_tiles = (p.keys + 63) / 64, words = (p.keys + 1023) / 1024;
@@ -191,12 +183,12 @@ void test_properties(int32_t path, int32_t dtype, int dim, int value_dim) {
   CHECK(!is_zero(both));
 
   p.lambda = 0;
-  const Result counted = result_of(p, b, {path}), single = result_of(p, b, {path, 0, false});
+  const Result counted = result_of(p, b, {path}), single = result_of(p, b, {path, false});
   CHECK(counted.out == single.out && counted.survivors1 == single.survivors1);
   p.lambda = 1;
   for (const double power : {1.0, 2.0, 3.0, 1.7}) {
     p.power = power;
-    const Result same = result_of(p, b, {path, 0, true, true});
+    const Result same = result_of(p, b, {path, true, true});
     CHECK(is_zero(same) && same.survivors1 == same.survivors2);
   }
   p.power = 2;
@@ -240,7 +232,6 @@ void test_containment(int32_t path) {
         bits[kBad * kDim + 5] = poison;
         arrays[which]->write(bits);
         const Result dirty = result_of(p, b, {path});
-        for (const int32_t screening : screenings(path)) CHECK(dirty == result_of(p, b, {path, screening}));
         arrays[which]->write(kept);
         size_t wrong = 0, changed = 0;
         for (int head = 0; head < 2; ++head)
@@ -261,7 +252,8 @@ void test_containment(int32_t path) {
   std::printf("%-8s containment\n", path_label(path));
 }
 
-// Scores a rounding away from the threshold, one huge coordinate, zero rows: screened and unscreened agree bit for bit.
+// Scores a rounding away from the threshold, one huge coordinate, zero rows: the paths, of which one screens its scores,
+// find the same survivors.
 void test_screening(int32_t path) {
   for (const int dim : {64, 128, 32}) {
     NaiveProblem p{1, 4, 2, 1500, 1500, dim, true, 0, 0, 0.6, 1, 0.7, 2, false, 0, 1, SIEVE_DTYPE_BFLOAT16};
@@ -289,7 +281,6 @@ void test_screening(int32_t path) {
     for (const double beta : {0.6, 0.98, 1.3}) {
       p.beta = beta;
       const Result plain = result_of(p, b, {path});
-      for (const int32_t screening : screenings(path)) CHECK(plain == result_of(p, b, {path, screening}));
       CHECK(plain.survivors1 == result_of(p, b, {SIEVE_PATH_GENERIC}).survivors1);
     }
   }

@@ -436,16 +436,6 @@ SIEVE_API int32_t sieve_support(const sieve_context *context, const sieve_suppor
 /* ---------------------------------------------------------------- threshold differential attention ------------------
  */
 
-/** Whether scores in 8 bits rule out keys before they are computed exactly. Results are the same, bit for bit. */
-typedef enum sieve_tda_screening {
-  /** The library decides, from the shape alone. */
-  SIEVE_TDA_SCREENING_AUTOMATIC = 0,
-  /** Every score is computed exactly. */
-  SIEVE_TDA_SCREENING_NONE = 1,
-  /** Keys whose 8-bit score and error bound stay below the threshold are passed over. Pays where few keys survive. */
-  SIEVE_TDA_SCREENING_INT8 = 2
-} sieve_tda_screening;
-
 /**
  * Threshold differential attention, forward (arXiv 2601.12145).
  *
@@ -457,8 +447,8 @@ typedef enum sieve_tda_screening {
 typedef struct sieve_tda_forward_arguments {
   /** sizeof(sieve_tda_forward_arguments). */
   uint32_t struct_size;
-  /** A sieve_tda_screening. */
-  int32_t screening;
+  /** Must be zero. */
+  int32_t reserved;
   /** [batch, query heads, queries, head_dim], float16 or bfloat16. */
   sieve_tensor query1;
   /** [batch, key heads, keys, head_dim], dtype of query1. */
