@@ -21,9 +21,11 @@ struct Sequence {
   int queries;
   int keys;
   int offset;  // position of query row 0
+  int index;   // of the packed sequence, or the batch entry
 
   __device__ static Sequence at(const ProblemView &problem, int index) {
     Sequence s;
+    s.index = index;
     if (problem.query_starts != nullptr) {
       s.batch = 0;
       s.query_start = problem.query_starts[index];

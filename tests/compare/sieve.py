@@ -32,6 +32,7 @@ class TdaForward(c.Structure):
         ("struct_size", c.c_uint32), ("reserved", c.c_int32),
         ("query1", Tensor), ("key1", Tensor), ("query2", Tensor), ("key2", Tensor), ("value", Tensor), ("output", Tensor),
         ("survivors1", Tensor), ("survivors2", Tensor), ("beta", Scalar), ("lambda_", Scalar), ("kappa", c.c_float), ("power", c.c_float),
+        ("survivor_tiles", Tensor),
     ]
 
 

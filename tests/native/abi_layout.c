@@ -95,6 +95,7 @@ int main(void) {
   FIELD(sieve_tda_forward_arguments, lambda);
   FIELD(sieve_tda_forward_arguments, kappa);
   FIELD(sieve_tda_forward_arguments, power);
+  FIELD(sieve_tda_forward_arguments, survivor_tiles);
   STRUCTURE(sieve_softmax_forward_arguments);
   FIELD(sieve_softmax_forward_arguments, struct_size);
   FIELD(sieve_softmax_forward_arguments, reserved);

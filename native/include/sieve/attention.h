@@ -482,6 +482,15 @@ typedef struct sieve_tda_forward_arguments {
   float kappa;
   /** Exponent of the exceedance; >= 1. */
   float power;
+  /**
+   * Optional int32 [batch, query heads, query tiles, words]: which tiles of 64 query rows x 64 keys hold a survivor, two
+   * bits a tile. Bit 2 (k % 16) + t of word k / 16 is set where a row of the tile has a survivor among the keys
+   * [64 k, 64 k + 64) in view t + 1, t = 0, 1; rows and keys count within their sequence. query tiles = ceil(queries / 64)
+   * and tile q holds rows [64 q, 64 q + 64); with packed sequences it is queries / 64 + sequence_count (rounded down), and
+   * tile q of sequence s lies at query_starts[s] / 64 + s + q. words = ceil(keys / 1024), of the key tensor. Every word of
+   * a tile that has a row is written.
+   */
+  sieve_tensor survivor_tiles;
 } sieve_tda_forward_arguments;
 
 /** Bytes of workspace for sieve_tda_forward; aligned to 256 bytes, not read before it is written. */

@@ -1,10 +1,12 @@
-// Inverse L2 norms of query and key rows, one float a row: r = 1 / max(||x||_2, 1e-12), summed in fp32.
+// Inverse L2 norms of query and key rows, one float a row: r = 1 / max(||x||_2, 1e-12), summed in fp32. Runs before the
+// kernels that multiply scores with them, and clears the counter from which those take their tiles.
 #pragma once
 
 #include <cstdint>
 
 #include "device/element.h"
 #include "device/problem.h"
+#include "device/ptx/grid_dependency.h"
 
 namespace sieve::threshold_differential {
 
@@ -17,7 +19,8 @@ struct InverseNormArguments {
   float *inverse_norms[4];  // [batch, heads, rows]
   int32_t heads[4];
   int32_t rows[4];
-  int64_t count[4];  // batch * heads * rows
+  int64_t count[4];    // batch * heads * rows
+  int32_t *next_tile;  // or nullptr
 };
 
 template <typename Element>
@@ -31,7 +34,9 @@ template <typename Element, int kHeadDim>
 __global__ void __launch_bounds__(kInverseNormThreads) inverse_norms(const __grid_constant__ InverseNormArguments a) {
   constexpr int kLanes = kHeadDim / 8;
   static_assert(32 % kLanes == 0, "a row stays within a warp");
+  ptx::griddepcontrol_launch_dependents();
   const int tensor = static_cast<int>(blockIdx.y);
+  if (blockIdx.x == 0 && tensor == 0 && threadIdx.x == 0 && a.next_tile != nullptr) *a.next_tile = 0;
   const int64_t index = (static_cast<int64_t>(blockIdx.x) * kInverseNormThreads + threadIdx.x) / kLanes;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const bool inside = index < a.count[tensor];

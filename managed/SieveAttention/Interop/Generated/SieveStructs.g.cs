@@ -309,7 +309,7 @@ internal unsafe struct SieveSupportQuery
 /// </para>
 /// <para>Query head h uses key and value head h / (query heads / key heads). A row without a visible key or survivor gives 0.</para>
 /// </remarks>
-[StructLayout(LayoutKind.Explicit, Size = 688)]
+[StructLayout(LayoutKind.Explicit, Size = 768)]
 internal unsafe struct SieveTdaForwardArguments
 {
     /// <summary>sizeof(sieve_tda_forward_arguments).</summary>
@@ -367,6 +367,17 @@ internal unsafe struct SieveTdaForwardArguments
     /// <summary>Exponent of the exceedance; &gt;= 1.</summary>
     [FieldOffset(684)]
     internal float power;
+
+    /// <summary>
+    /// Optional int32 [batch, query heads, query tiles, words]: which tiles of 64 query rows x 64 keys hold a survivor, two
+    /// bits a tile. Bit 2 (k % 16) + t of word k / 16 is set where a row of the tile has a survivor among the keys
+    /// [64 k, 64 k + 64) in view t + 1, t = 0, 1; rows and keys count within their sequence. query tiles = ceil(queries / 64)
+    /// and tile q holds rows [64 q, 64 q + 64); with packed sequences it is queries / 64 + sequence_count (rounded down), and
+    /// tile q of sequence s lies at query_starts[s] / 64 + s + q. words = ceil(keys / 1024), of the key tensor. Every word of
+    /// a tile that has a row is written.
+    /// </summary>
+    [FieldOffset(688)]
+    internal SieveTensor survivor_tiles;
 }
 
 /// <summary>Softmax attention, forward (arXiv 1706.03762, equation 1).</summary>
