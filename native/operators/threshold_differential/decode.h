@@ -4,7 +4,8 @@
 //   grid: one thread block a (sequence, key head, split); a split is an equal share of the key blocks that the rows
 //   see, computed on the device from the sequence's length
 //
-//     keys --cp.async--> ring of the warp --> registers: 16 keys as an operand      rows: query row x head of the group,
+//     keys --cp.async--> ring of the warp --> registers: 16 keys as an operand      rows: query row x head of the
+//     group,
 //                                                                                    8 a tile, in shared memory
 //     each warp: every 4th chunk of 64 keys
 //       16 keys x 8 rows: scores of both views (mma), times inverse norms, minus tau            } attend
@@ -20,11 +21,12 @@
 //
 // The ring needs no barrier: every thread copies exactly the 16-byte pieces that it will hold in registers (the operand
 // layout of mma, with its k slots assigned to channels so that a thread's pieces are contiguous in memory: a quad of
-// lanes reads 64 bytes of a key at once). Rows see at most 64 tile rows, so 1 to 8 tiles are multiplied per key operand.
+// lanes reads 64 bytes of a key at once). Rows see at most 64 tile rows, so 1 to 8 tiles are multiplied per key
+// operand.
 //
-// Shared memory: rings of 4 warps, 64-72 KB; lists, 9 KB; the rows, 0.5-4 KB a tile (8 rows) and half of that as images.
-// Registers: the key operand (views x head_dim / 4) dominates. Keys behind the end are not read; what rows do not see is
-// masked after scaling, so it may hold NaN.
+// Shared memory: rings of 4 warps, 64-72 KB; lists, 9 KB; the rows, 0.5-4 KB a tile (8 rows) and half of that as
+// images. Registers: the key operand (views x head_dim / 4) dominates. Keys behind the end are not read; what rows do
+// not see is masked after scaling, so it may hold NaN.
 #pragma once
 
 #include "device/decode.h"
@@ -151,7 +153,8 @@ __device__ inline void load_rows(DecodeShared<Shape> &shared, const DecodeCall &
     const TensorView &source = a.query[view];
     uint4 values{};
     if (inside && chunk * 8 < a.head_dim)
-      values = *reinterpret_cast<const uint4 *>(static_cast<const uint16_t *>(source.row(work.sequence.batch, head, query, 2)) + chunk * 8);
+      values = *reinterpret_cast<const uint4 *>(
+          static_cast<const uint16_t *>(source.row(work.sequence.batch, head, query, 2)) + chunk * 8);
     const float inverse = inverse_norm<Element, kLanes>(values);
     shared.queries[((view * tiles + tile) * kSteps + chunk / 4) * 32 + row % 8 * 4 + chunk % 4] = values;
     const KeyRange range = inside ? work.sequence.visible(a.problem, query) : KeyRange{0, 0};
@@ -171,9 +174,10 @@ __device__ inline void load_rows(DecodeShared<Shape> &shared, const DecodeCall &
       const float top = largest_magnitude<kLanes>(unit), scale = top > 0.0f ? top / 127.0f : 1.0f;
       const float rho = quantise<kLanes, 127>(unit, scale, inverse, z);
       // Channels 16 t .. 16 t + 15 of 64 are lane t's, in order.
-      reinterpret_cast<uint2 *>(images)[(((view * tiles + tile) * (Shape::kHeadDim / 64) + chunk / 8) * 32 +
-                                         row % 8 * 4 + chunk % 8 / 2) * 2 + chunk % 2] =
-          make_uint2(pack_bytes(z), pack_bytes(z + 4));
+      reinterpret_cast<uint2 *>(
+          images)[(((view * tiles + tile) * (Shape::kHeadDim / 64) + chunk / 8) * 32 + row % 8 * 4 + chunk % 8 / 2) *
+                      2 +
+                  chunk % 2] = make_uint2(pack_bytes(z), pack_bytes(z + 4));
       if (chunk == 0) {
         shared.rows.slope[view][row] = (1.0f + rho) / scale;
         shared.rows.level[view][row] = (rho + kSlack - tau) / scale;
@@ -208,8 +212,8 @@ struct DecodeWarp {
   __device__ int channel(int i) const { return i * 64 + lane * 2; }
   __device__ float *partial(int row) const {
     const int query = row / a.problem.group, head = work.key_head * a.problem.group + row % a.problem.group;
-    return a.partial_outputs + partial_row(a.problem, work.split * kDecodeWarps + warp, work.sequence.batch, head, query) *
-                                   a.value_dim;
+    return a.partial_outputs +
+           partial_row(a.problem, work.split * kDecodeWarps + warp, work.sequence.batch, head, query) * a.value_dim;
   }
 
   __device__ void begin() {

@@ -77,9 +77,9 @@ cudaError_t launch_decode(const DecodePlan &plan, cudaStream_t stream) {
 }  // namespace sieve::threshold_differential
 
 // A compiled shape: one line in a file of instantiations/.
-#define SIEVE_TDA_DECODE(NAME, ELEMENT, DIM)                                       \
-  namespace sieve::threshold_differential {                                        \
-  int NAME(const DecodePlan &plan, void *stream) {                                 \
-    return launch_decode<ELEMENT, DIM>(plan, static_cast<cudaStream_t>(stream));   \
-  }                                                                                \
+#define SIEVE_TDA_DECODE(NAME, ELEMENT, DIM)                                     \
+  namespace sieve::threshold_differential {                                      \
+  int NAME(const DecodePlan &plan, void *stream) {                               \
+    return launch_decode<ELEMENT, DIM>(plan, static_cast<cudaStream_t>(stream)); \
+  }                                                                              \
   }

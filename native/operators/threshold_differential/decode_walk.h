@@ -23,8 +23,7 @@ struct DecodeWalk {
   int first_key;                 // keys before it are seen by no row
   int pages[kGroups];            // of the step that is copied next
 
-  __device__ DecodeWalk(DecodeWarp<Shape> &warp)
-      : rows(warp), a(warp.a), work(warp.work) {
+  __device__ DecodeWalk(DecodeWarp<Shape> &warp) : rows(warp), a(warp.a), work(warp.work) {
     const KeyRange above = work.sequence.visible(a.problem, 0);
     const KeyRange below = work.sequence.visible(a.problem, a.problem.queries - 1);
     first_key = above.first;
@@ -42,7 +41,9 @@ struct DecodeWalk {
     const int key = key_of(step);
 #pragma unroll
     for (int group = 0; group < kGroups; ++group)
-      pages[group] = step < steps() && key + 16 * group < work.end_key ? page_of(a.cache, work.sequence.batch, key + 16 * group) : 0;
+      pages[group] = step < steps() && key + 16 * group < work.end_key
+                         ? page_of(a.cache, work.sequence.batch, key + 16 * group)
+                         : 0;
   }
 
   // Starts the copies of a step; keys behind the end are zeros, and not read.
@@ -147,7 +148,8 @@ struct DecodeWalk {
   }
 
   // Integer products of 32 images with the rows' images; keys whose bound is above 0 in any row and view are listed.
-  // The accumulators begin at 1.5 x 2^23 as a float's bits, so that they are floats at the end: 1.5 x 2^23 + z.z, exactly
+  // The accumulators begin at 1.5 x 2^23 as a float's bits, so that they are floats at the end: 1.5 x 2^23 + z.z,
+  // exactly
   // (|z.z| <= 128 x 127 x 127 < 2^22).
   __device__ void screen(const ScreenStage<Shape> &stage, int key) {
     using Layout = ScreenLayout<Shape::kScreen, Shape::kHeadDim>;
@@ -214,7 +216,8 @@ struct DecodeWalk {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int number = key + 8 * i + lane / 4;
-      uint32_t all = __ballot_sync(0xffffffffu, !(top[i / 2][i % 2] <= 0.0f) && number >= first_key && number < work.end_key);
+      uint32_t all =
+          __ballot_sync(0xffffffffu, !(top[i / 2][i % 2] <= 0.0f) && number >= first_key && number < work.end_key);
       all |= all >> 1;
       all = (all | all >> 2) & 0x11111111u;  // one bit a quad
       if ((all >> lane & 1) != 0) list.key[rows.candidates + __popc(all & ((1u << lane) - 1))] = number;
@@ -244,7 +247,8 @@ struct DecodeWalk {
           keys.pieces[view][step][half] = (step * 4 + (lane & 3)) * 8 < a.head_dim
                                               ? __ldg(reinterpret_cast<const uint4 *>(source + step * 32))
                                               : uint4{};
-        keys.inverse_norms[view][half] = __ldg(static_cast<const float *>(norms.data) + at.offset(norms, work.key_head));
+        keys.inverse_norms[view][half] =
+            __ldg(static_cast<const float *>(norms.data) + at.offset(norms, work.key_head));
       }
     }
     const int left = max(rows.candidates - 16, 0);  // at most 32

@@ -48,8 +48,8 @@ template <Screen kScreen, int kDim>
 struct ScreenLayout {
   static constexpr bool kInt8 = kScreen == Screen::kInt8;
   static constexpr int kLargest = kInt8 ? 127 : 7;
-  static constexpr int kUnit = kInt8 ? 1 : 16;                       // z = 1 as a byte
-  static constexpr int kPieces = kDim / 64 * (kInt8 ? 2 : 1);        // of 16 bytes a lane
+  static constexpr int kUnit = kInt8 ? 1 : 16;                 // z = 1 as a byte
+  static constexpr int kPieces = kDim / 64 * (kInt8 ? 2 : 1);  // of 16 bytes a lane
   static constexpr int kValueBytes = kPieces * 512;
   static_assert(kValueBytes + 64 == screen_bytes(kScreen, kDim));
 
@@ -58,9 +58,7 @@ struct ScreenLayout {
     const int lane = key % 8 * 4 + chunk % 8 / 2, half = key / 8, word = chunk % 2, group = chunk / 8;
     return kInt8 ? group * 1024 + half * 512 + lane * 16 + word * 8 : group * 512 + lane * 16 + half * 8 + word * 4;
   }
-  __device__ static int scale_offset(int key) {
-    return kValueBytes + key % 8 * 8 + key / 8 * 4;
-  }
+  __device__ static int scale_offset(int key) { return kValueBytes + key % 8 * 8 + key / 8 * 4; }
 };
 
 // Four integers as the bytes of a word.
@@ -73,8 +71,7 @@ __device__ inline uint32_t pack_bytes(const int *z) {
 __device__ inline uint32_t pack_nibbles(const int (&z)[8]) {
   uint32_t word = 0;
 #pragma unroll
-  for (int b = 0; b < 4; ++b)
-    word |= static_cast<uint32_t>((z[b] & 0xf) | (z[b + 4] & 0xf) << 4) << (8 * b);
+  for (int b = 0; b < 4; ++b) word |= static_cast<uint32_t>((z[b] & 0xf) | (z[b + 4] & 0xf) << 4) << (8 * b);
   return word;
 }
 

@@ -95,7 +95,7 @@ struct DecodeShape {
   static constexpr int kStepKeys = kScreen == Screen::kNone ? 16 : 32;
   static constexpr int kStages = kTiling.stages;
   static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
-  static constexpr int kChunk = 64;                         // keys in a row that one warp takes
+  static constexpr int kChunk = 64;                        // keys in a row that one warp takes
   static constexpr int kKeyBlock = kDecodeWarps * kChunk;  // splits are shares of such blocks
 };
 
