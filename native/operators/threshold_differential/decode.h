@@ -52,6 +52,8 @@ struct DecodeCall {
   int32_t head_dim;
   int32_t value_dim;
   int32_t splits;
+  int32_t first_row;  // of this launch, a multiple of 8: where shared memory is scarce, rows take turns
+  int32_t rows;
   float *partial_outputs;
 };
 
@@ -110,7 +112,7 @@ struct DecodeShared {
   __host__ __device__ static constexpr int image_pieces(int tiles) {
     return kScreens ? Shape::kViews * tiles * (Shape::kHeadDim / 64) * 32 : 0;
   }
-  static size_t bytes(int tiles) {
+  static constexpr size_t bytes(int tiles) {
     return offsetof(DecodeShared, queries) + static_cast<size_t>(row_pieces(tiles) + image_pieces(tiles)) * 16;
   }
 };
@@ -141,15 +143,15 @@ template <class Shape>
 __device__ inline void load_rows(DecodeShared<Shape> &shared, const DecodeCall &a, const DecodeWork<Shape> &work) {
   using Element = typename Shape::Element;
   constexpr int kLanes = Shape::kHeadDim / 8, kSteps = Shape::kHeadDim / 32;
-  const int tiles = decode_tiles(work.rows), slots = tiles * 8 * Shape::kViews;
+  const int tiles = decode_tiles(a.rows), slots = tiles * 8 * Shape::kViews;
   const int chunk = static_cast<int>(threadIdx.x) % kLanes;
   uint4 *images = shared.queries + DecodeShared<Shape>::row_pieces(tiles);
   // A row's lanes are one warp's, and the number of slots divides into whole warps.
   for (int slot = static_cast<int>(threadIdx.x) / kLanes; slot < slots; slot += kDecodeWarps * 32 / kLanes) {
     const int view = slot / (tiles * 8), row = slot % (tiles * 8), tile = row / 8;
-    const bool inside = row < work.rows;
-    const int query = inside ? row / a.problem.group : 0;
-    const int head = work.key_head * a.problem.group + (inside ? row % a.problem.group : 0);
+    const bool inside = row < a.rows;
+    const int packed = a.first_row + (inside ? row : 0), query = packed / a.problem.group;
+    const int head = work.key_head * a.problem.group + packed % a.problem.group;
     const TensorView &source = a.query[view];
     uint4 values{};
     if (inside && chunk * 8 < a.head_dim)
@@ -204,20 +206,21 @@ struct DecodeWarp {
   const DecodeWork<Shape> &work;
   const int warp;
   const int lane = lane_index();
-  const int tiles = decode_tiles(work.rows);
+  const int tiles = decode_tiles(a.rows);
   int count = 0;       // survivors in the list
   int candidates = 0;  // keys in the list
 
   // First channel of this lane's vector i of a value row: two channels a vector.
   __device__ int channel(int i) const { return i * 64 + lane * 2; }
   __device__ float *partial(int row) const {
+    row += a.first_row;
     const int query = row / a.problem.group, head = work.key_head * a.problem.group + row % a.problem.group;
     return a.partial_outputs +
            partial_row(a.problem, work.split * kDecodeWarps + warp, work.sequence.batch, head, query) * a.value_dim;
   }
 
   __device__ void begin() {
-    for (int row = 0; row < work.rows; ++row)
+    for (int row = 0; row < a.rows; ++row)
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         if (channel(i) < a.value_dim) *reinterpret_cast<float2 *>(partial(row) + channel(i)) = make_float2(0.0f, 0.0f);
@@ -275,7 +278,7 @@ struct DecodeWarp {
       bool survives = false;
 #pragma unroll
       for (int view = 0; view < kViews; ++view) survives |= !(e[view][i] <= 0.0f);
-      survives = survives && row + i % 2 < work.rows;
+      survives = survives && row + i % 2 < a.rows;
       const uint32_t all = __ballot_sync(0xffffffffu, survives);
       if (survives) {
         const int place = count + __popc(all & ((1u << lane) - 1));
@@ -295,6 +298,7 @@ struct DecodeWarp {
 
   // Integer sums have no order; survivors are few, so they need no registers.
   __device__ void count_survivor(int view, int row) const {
+    row += a.first_row;
     const int query = row / a.problem.group, head = work.key_head * a.problem.group + row % a.problem.group;
     atomicAdd(static_cast<int32_t *>(a.survivors[view].row(work.sequence.batch, head, query, 4)), 1);
   }

@@ -36,12 +36,22 @@ inline DecodeCall decode_call(const DecodePlan &plan) {
   return a;
 }
 
+// Shared memory that a block may use on the present device.
+inline cudaError_t shared_memory_limit(int &bytes) {
+  int device = 0;
+  const cudaError_t error = cudaGetDevice(&device);
+  return error == cudaSuccess ? cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) : error;
+}
+
 template <class Shape>
 cudaError_t launch_keys(const DecodePlan &plan, cudaStream_t stream) {
-  const int tiles = decode_tiles(plan.problem.queries * plan.problem.group);
+  int limit = 0;
+  if (const cudaError_t error = shared_memory_limit(limit); error != cudaSuccess) return error;
+  DecodeCall a = decode_call(plan);
+  const int rows = plan.problem.queries * plan.problem.group;
+  int tiles = decode_tiles(rows);
+  while (tiles > 1 && DecodeShared<Shape>::bytes(tiles) > static_cast<size_t>(limit)) --tiles;
   const size_t shared_memory = DecodeShared<Shape>::bytes(tiles);
-  static_assert(offsetof(DecodeShared<Shape>, queries) + 16 * 8 * 32 * Shape::kHeadDim / 32 * Shape::kViews <= 131072,
-                "shared memory of a block");
   const auto kernel = decode<Shape>;
   if (const cudaError_t error =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_memory));
@@ -50,12 +60,20 @@ cudaError_t launch_keys(const DecodePlan &plan, cudaStream_t stream) {
   const unsigned blocks = static_cast<unsigned>(plan.problem.batch) *
                           static_cast<unsigned>(plan.problem.query_heads / plan.problem.group) *
                           static_cast<unsigned>(plan.splits);
-  kernel<<<blocks, kDecodeWarps * 32, shared_memory, stream>>>(decode_call(plan));
-  return cudaGetLastError();
+  for (a.first_row = 0; a.first_row < rows; a.first_row += 8 * tiles) {
+    a.rows = rows - a.first_row < 8 * tiles ? rows - a.first_row : 8 * tiles;
+    kernel<<<blocks, kDecodeWarps * 32, shared_memory, stream>>>(a);
+    if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 template <typename Element, int kDim, int kViews>
 cudaError_t launch_keys(const DecodePlan &plan, cudaStream_t stream) {
+  constexpr size_t kLeastLimit = 99 * 1024;  // of capability 8.0 and newer
+  static_assert(DecodeShared<DecodeShape<Element, kDim, kViews, Screen::kNone>>::bytes(1) <= kLeastLimit);
+  static_assert(DecodeShared<DecodeShape<Element, kDim, kViews, Screen::kInt8>>::bytes(1) <= kLeastLimit);
+  static_assert(DecodeShared<DecodeShape<Element, kDim, kViews, Screen::kInt4>>::bytes(1) <= kLeastLimit);
   switch (plan.cache.screen) {
     case Screen::kInt8:
       return launch_keys<DecodeShape<Element, kDim, kViews, Screen::kInt8>>(plan, stream);
