@@ -4,10 +4,10 @@
 
 Beside them: two decode calls of cuDNN softmax attention over the same cache (the price of any two-view softmax attention), and a copy
 of device memory. One new row of every sequence, two views, power 2, lambda 0.3. Inputs: random normal, and with the file of a trained
-layer (tests/data/real) its keys repeated up to the length, unit rows with 20 % noise of their norm; queries are its rows; beta is
-lowered so that the threshold is that of the trained length. All launches of a series are one CUDA graph; medians of several replays.
-Rates are bytes of keys (and inverse norms, or images) that the kernel must read, each counted once. Survivors of all screens are
-compared with those without.
+layer (tests/data/real), where head_dim is the layer's, its keys repeated up to the length, unit rows with 20 % noise of their norm;
+queries are its last rows; beta is lowered so that the threshold is that of the trained length. All launches of a series are one CUDA
+graph; medians of several replays. Rates are bytes of keys (and inverse norms, or images) that the kernel must read, each counted once.
+Survivors of all screens are compared with those without.
 """
 import gc
 import json
@@ -66,14 +66,14 @@ def trained(path):
 
 
 def lengthen(real, batch, heads, keys, dim):
-    """Rows of the trained layer, repeated with noise; head_dim 128 is two heads side by side."""
+    """Rows of the trained layer, repeated with noise."""
     unit = F.normalize(real.float(), dim=-1)
     rows = torch.arange(keys, device="cuda")
     entries = []
     for b in range(batch):
         for h in range(heads):
-            part = torch.cat([unit[(h + i) % unit.shape[0]][(rows + 131 * b) % unit.shape[1]] for i in range(dim // 64)], dim=-1)
-            entries.append((part + torch.randn_like(part) * 0.2 / 8).bfloat16())
+            part = unit[h % unit.shape[0]][(rows + 131 * b + 17 * h) % unit.shape[1]]
+            entries.append((part + torch.randn_like(part) * 0.2 / math.sqrt(dim)).bfloat16())
     return torch.stack(entries).view(batch, heads, keys, dim)
 
 
@@ -92,7 +92,7 @@ def main():
     del big, target
     shapes = [(8, 32, 8, 65536, 64), (8, 32, 8, 65536, 128), (1, 32, 8, 131072, 128), (1, 32, 2, 131072, 64), (8, 32, 8, 4096, 128)]
     for batch, heads, key_heads, keys, dim in shapes:
-        for kind in ("random", "trained-like") if layer is not None else ("random",):
+        for kind in ("random", "trained-like") if layer is not None and dim == layer[1].shape[3] else ("random",):
             if kind == "random":
                 q = [random(batch, heads, 1, dim) for _ in range(2)]
                 k = [random(batch, key_heads, keys, dim) for _ in range(2)]
