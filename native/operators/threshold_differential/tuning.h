@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/element.h"
+#include "operators/threshold_differential/decode_problem.h"
 
 namespace sieve::threshold_differential {
 
@@ -75,6 +76,31 @@ struct ForwardShapeSm90 {
   static constexpr int kValueLinger = kTiling.value_linger;
   static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 32;
   static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 160;
+};
+
+// ---- decode: a warp reads its keys through a ring of its own, kStages steps of kStepKeys keys deep.
+struct DecodeTiling {
+  int stages;
+  int blocks_per_multiprocessor;  // that registers and shared memory must allow
+};
+
+constexpr DecodeTiling decode_tiling(int head_dim, int views, Screen screen) {
+  const int step_bytes = head_dim * views * (screen == Screen::kNone ? 32 : screen == Screen::kInt8 ? 32 : 16);
+  return {step_bytes >= 8192 ? 2 : 4, screen == Screen::kNone ? 2 : 3};
+}
+
+template <typename T, int kDim, int kViewCount, Screen kScreenKind,
+          DecodeTiling kTiling = decode_tiling(kDim, kViewCount, kScreenKind)>
+struct DecodeShape {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kViews = kViewCount;
+  static constexpr Screen kScreen = kScreenKind;
+  static constexpr int kStepKeys = kScreen == Screen::kNone ? 16 : 32;
+  static constexpr int kStages = kTiling.stages;
+  static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
+  static constexpr int kChunk = 64;                        // keys in a row that one warp takes
+  static constexpr int kKeyBlock = kDecodeWarps * kChunk;  // splits are shares of such blocks
 };
 
 }  // namespace sieve::threshold_differential
