@@ -243,7 +243,7 @@ void test_sizes(int32_t path) {
 void test_cases(int32_t path) {
   constexpr int32_t kBf16 = SIEVE_DTYPE_BFLOAT16, kFp16 = SIEVE_DTYPE_FLOAT16;
   const auto test = [&](const char *name, const NaiveSoftmax &p, const Options &o = {}) {
-    test_case(name, p, o, path);
+    if (chosen(std::string(path_name(path)) + " cases: " + name)) test_case(name, p, o, path);
   };
   constexpr int kSsmax = SIEVE_ROW_FACTOR_SSMAX, kAsentmax = SIEVE_ROW_FACTOR_ASENTMAX,
                 kVector = SIEVE_ROW_FACTOR_VECTOR;
@@ -284,8 +284,9 @@ void test_cases(int32_t path) {
 
 #include "tests/native/softmax_forward_properties.h"
 
-int main() {
+int main(int count, char **arguments) {
   using namespace sieve::test;
+  read_arguments(count, arguments);
   sieve_context_options options{};
   options.struct_size = sizeof options;
   options.log_level = SIEVE_LOG_NONE;
@@ -308,7 +309,7 @@ int main() {
       continue;
     }
     test_cases(path);
-    test_sizes(path);
+    if (chosen(std::string(path_name(path)) + " sizes")) test_sizes(path);
     test_properties(path);
   }
   CHECK(sieve_context_destroy(context) == SIEVE_STATUS_OK);
