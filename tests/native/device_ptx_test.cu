@@ -103,8 +103,7 @@ void test_approximations() {
   for (size_t i = 0; i < kCount; ++i) {
     const double value = static_cast<double>(x[i]), e = std::exp2(value), g = std::log2(std::fabs(value));
     power_error = std::max(power_error, std::fabs(static_cast<double>(p[i]) - e) / e);
-    logarithm_error =
-        std::max(logarithm_error, std::fabs(static_cast<double>(l[i]) - g) / std::max(std::fabs(g), 1.0));
+    logarithm_error = std::max(logarithm_error, std::fabs(static_cast<double>(l[i]) - g) / std::max(std::fabs(g), 1.0));
     wrong += b[i] != pair(x[i], SIEVE_DTYPE_BFLOAT16);
     wrong += h[i] != pair(x[i], SIEVE_DTYPE_FLOAT16);
   }
@@ -235,8 +234,8 @@ void test_warp_products() {
                                                      [](int8_t x) { return static_cast<int32_t>(x); });
 }
 
-// Thread t copies 16, 8 and 4 bytes as three groups, of them sizes[t] bytes (all or none of the shorter ones), and looks
-// at each as soon as it may. Copies of nothing have an address that nobody may read.
+// Thread t copies 16, 8 and 4 bytes as three groups, of them sizes[t] bytes (all or none of the shorter ones), and
+// looks at each as soon as it may. Copies of nothing have an address that nobody may read.
 __global__ void copies(const uint32_t *source, const int *sizes, uint32_t *result) {
   __shared__ __align__(16) uint32_t target[32 * 8];
   const int thread = static_cast<int>(threadIdx.x), bytes = sizes[thread];

@@ -1,5 +1,5 @@
-// Every wgmma wrapper against the host: both elements, every N, A from shared memory and from registers, both layouts of
-// B, sums that begin with the product and sums that go on. Small integers make all results exact.
+// Every wgmma wrapper against the host: both elements, every N, A from shared memory and from registers, both layouts
+// of B, sums that begin with the product and sums that go on. Small integers make all results exact.
 #include "device/ptx/cp_async.h"
 #include "device/ptx/tma.h"
 #include "device/ptx/wgmma.h"
@@ -32,8 +32,8 @@ __device__ void write(float *target, const float (&d)[kN / 2]) {
 }
 
 // a = [64 rows][64]; b = [kN][64] or, transposed, [64][channels of whole panels]. fresh = a b, begun anew over garbage,
-// with A in shared memory; continued = kStart + a b with A in registers. Where registers suffice, both products are under
-// way at a time.
+// with A in shared memory; continued = kStart + a b with A in registers. Where registers suffice, both products are
+// under way at a time.
 template <typename Element, int kN, bool kTransposeB>
 __global__ void __launch_bounds__(128, 1)
     warpgroup_product(const uint16_t *a, const uint16_t *b, float *fresh, float *continued) {
@@ -51,8 +51,7 @@ __global__ void __launch_bounds__(128, 1)
   __syncthreads();
 
   const uint64_t a_descriptor = ptx::matrix_descriptor(ptx::shared_address(a_tile), 0);
-  const uint64_t b_descriptor =
-      ptx::matrix_descriptor(ptx::shared_address(b_tile), kTransposeB ? kDepth * 128 : 0);
+  const uint64_t b_descriptor = ptx::matrix_descriptor(ptx::shared_address(b_tile), kTransposeB ? kDepth * 128 : 0);
   constexpr int kBStep = (kTransposeB ? 16 * 128 : 32) >> 4;
   float d[kN / 2];
 #pragma unroll

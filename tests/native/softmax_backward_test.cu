@@ -163,7 +163,8 @@ struct Run {
         DeviceArray<double> lse(rows), output(rows * wide), delta(rows), gates(rows), factor(rows), query(rows * dim),
             key(keys * dim), value(keys * wide);
         // Sequences without queries or keys write nothing.
-        for (DeviceArray<double> *array : {&lse, &output, &delta, &gates, &factor, &query, &key, &value}) array->fill(0);
+        for (DeviceArray<double> *array : {&lse, &output, &delta, &gates, &factor, &query, &key, &value})
+          array->fill(0);
         const long long scalar = s.batch * c.query_heads * c.queries + s.query_row;
         NaiveSequence p{q.rows_from(s.batch, s.query_row),
                         k.rows_from(s.batch, s.key_row),

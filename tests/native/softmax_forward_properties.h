@@ -228,9 +228,7 @@ void test_graph(int32_t path) {
 }
 
 void test_properties(int32_t path) {
-  const auto wanted = [&](const char *name) {
-    return chosen(std::string(path_name(path)) + " properties: " + name);
-  };
+  const auto wanted = [&](const char *name) { return chosen(std::string(path_name(path)) + " properties: " + name); };
   if (wanted("packed sequences")) test_sequences(path, false);
   if (wanted("padded sequences")) test_sequences(path, true);
   for (const int dim : {64, 128}) {
