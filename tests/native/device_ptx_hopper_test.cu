@@ -2,6 +2,8 @@
 // registers and barriers of warpgroups, kernels that overlap.
 #include <cuda.h>
 
+#include <string>
+
 #include "device/ptx/grid_dependency.h"
 #include "device/ptx/mbarrier.h"
 #include "device/ptx/stmatrix.h"
@@ -244,7 +246,8 @@ void test_stores() {
             expected[static_cast<size_t>(NumberedTensor::index(1, head, row + i / kPanel, channel + i % kPanel))] =
                 static_cast<uint16_t>(1000 + 3000 * head + i);
       store_boxes<<<1, 64>>>(tensor.map, channel, row, 1);
-      check_cuda(cudaDeviceSynchronize(), "store_boxes");
+      check_cuda(cudaDeviceSynchronize(),
+                 ("store_boxes at row " + std::to_string(row) + ", channel " + std::to_string(channel)).c_str());
       CHECK(tensor.memory.read() == expected);
     }
 }
