@@ -10,8 +10,8 @@
 //     each warp: every 4th chunk of 64 keys
 //       16 keys x 8 rows: scores of both views (mma), times inverse norms, minus tau            } attend
 //       any survivor? -> (key, row, weight) to the warp's list
-//       list full -> value rows of the survivors, several on their way at once, add to the       } flush
-//       warp's partial result
+//       list full -> sorted by rows; value rows of the survivors, several on their way at once,  } flush
+//       add to the warp's partial result, which every row reads and writes once a list
 //   second launch (device/decode_combine.h): partial results add, epilogue
 //
 // With a screen (screen.h) the ring holds images of the keys instead, 32 a step; keys that the bound does not rule out
@@ -74,6 +74,7 @@ struct SurvivorList {
   int key[kRoom];
   float weight[kRoom];
   uint8_t row[kRoom];
+  uint8_t order[kRoom];  // entries row by row, those of a row as they were listed
 };
 
 struct CandidateList {
@@ -316,11 +317,26 @@ struct DecodeWarp {
     }
   }
 
-  // Adds the listed survivors' value rows to the partial results, in fp32 and in the order of the list.
+  // Puts the list in the order of its rows.
+  __device__ void sort(SurvivorList &list) const {
+    int placed = 0;
+    for (int row = 0; row < a.rows; ++row)
+      for (int first = 0; first < count; first += 32) {
+        const int entry = first + lane;
+        const bool mine = entry < count && list.row[entry] == row;
+        const uint32_t all = __ballot_sync(0xffffffffu, mine);
+        if (mine) list.order[placed + __popc(all & ((1u << lane) - 1))] = static_cast<uint8_t>(entry);
+        placed += __popc(all);
+      }
+    __syncwarp();
+  }
+
+  // Adds the listed survivors' value rows to the partial results, in fp32, those of a row in the order of the keys.
   __device__ void flush() {
     constexpr int kBatch = 8;  // value rows on their way at once
     __syncwarp();
-    const SurvivorList &list = shared.survivors[warp];
+    SurvivorList &list = shared.survivors[warp];
+    sort(list);
     const TensorView &value = a.cache.value;
     int current = -1;
     float2 sum[2];
@@ -328,7 +344,7 @@ struct DecodeWarp {
       uint32_t values[kBatch][2];
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
-        const int key = list.key[min(first + n, count - 1)];
+        const int key = list.key[list.order[min(first + n, count - 1)]];
         const KeyPlace place = key_place(a.cache, page_of(a.cache, work.sequence.batch, key), key);
         const uint16_t *row = static_cast<const uint16_t *>(value.data) + place.offset(value, work.key_head);
 #pragma unroll
@@ -338,8 +354,8 @@ struct DecodeWarp {
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
         if (first + n >= count) break;
-        const int row = list.row[first + n];
-        const float weight = list.weight[first + n];
+        const int entry = list.order[first + n], row = list.row[entry];
+        const float weight = list.weight[entry];
         if (row != current) {
           if (current >= 0) store(current, sum);
           load(row, sum);
