@@ -156,9 +156,8 @@ DecodeCallPlan plan_decode(const sieve_context *context, const sieve_attention_p
   plan.survivors[0] = view_of(a.survivors1);
   plan.survivors[1] = view_of(a.survivors2);
   const int64_t rows = d.queries * (d.query_heads / d.key_heads), heads = d.batch * d.key_heads;
-  plan.cache.screen = screen_that_pays(plan.cache.screen, plan.head_dim, rows);
-  const int64_t places =
-      decode_places(plan.cache.screen, plan.head_dim, rows, heads * d.keys, context_.multiprocessors);
+  plan.cache.screen = screen_that_pays(plan.cache.screen, rows);
+  const int64_t places = decode_places(plan.cache.screen, heads, context_.multiprocessors);
   plan.splits = a.splits != 0 ? a.splits : decode_splits(heads, d.keys, places);
   require_range("splits x key heads x batch", plan.splits * d.key_heads * d.batch, 1, 2147483647);
   Workspace carved(workspace);

@@ -36,7 +36,7 @@ internal static class ThresholdDecodeBench
         setup.Device is CudaDevice cuda ? new OnDevice(setup, cuda, random, sets) : new OnHost(setup, random, sets);
 
     private static bool ReadsImages(BenchSetup setup) => CachedThresholdKeys.ReadsImages(
-        setup.Screen, setup.Shape.HeadDim, (long)setup.Shape.Queries * setup.Shape.QueryHeads / setup.Shape.KeyHeads);
+        setup.Screen, (long)setup.Shape.Queries * setup.Shape.QueryHeads / setup.Shape.KeyHeads);
 
     private static ThresholdDifferentialAttention Operator(BenchSetup setup) => new(
         setup.Device,

@@ -82,8 +82,7 @@ public sealed record CachedThresholdKeys
     /// <summary>
     /// Whether a decode step reads images: what native/operators/threshold_differential/decode_choice.h decides, for those who count bytes.
     /// </summary>
-    internal static bool ReadsImages(KeyScreen screen, int headDim, long rowsOfKeyHead) =>
-        screen != KeyScreen.None && rowsOfKeyHead <= (headDim <= 64 ? 64 : 32);
+    internal static bool ReadsImages(KeyScreen screen, long rowsOfKeyHead) => screen != KeyScreen.None && rowsOfKeyHead <= 32;
 
     /// <summary>
     /// Puts the newest keys and values of every sequence into the cache, with inverse norms and images: the last T of its

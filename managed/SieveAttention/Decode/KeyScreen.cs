@@ -7,7 +7,7 @@ namespace SieveAttention;
 /// </summary>
 /// <remarks>
 /// A screen pays where few keys survive and few rows share a key head; docs/kernels.md has measurements. With more than 32 new rows x query
-/// heads a key head at head_dim above 64 the images are not read.
+/// heads a key head the images are not read: that many rows ask for so many keys that reading all of them is faster.
 /// </remarks>
 public enum KeyScreen
 {

@@ -63,6 +63,9 @@ struct DecodeRows {
   float inverse_norm[2][kMostDecodeRows];
   float lambda[kMostDecodeRows];
   KeyRange range[kMostDecodeRows];
+  int head[kMostDecodeRows];
+  int query[kMostDecodeRows];
+  int64_t partial[kMostDecodeRows];  // where the first warp's partial results begin
   // The bound of a row is scale_v z.z + rho_v slope + level, all divided by the row's scale.
   float slope[2][kMostDecodeRows];
   float level[2][kMostDecodeRows];
@@ -74,7 +77,9 @@ struct SurvivorList {
   int key[kRoom];
   float weight[kRoom];
   uint8_t row[kRoom];
-  uint8_t order[kRoom];  // entries row by row, those of a row as they were listed
+  // Of a sorted list: entries row by row, those of a row as they were listed, and where their value rows begin.
+  uint8_t order[kRoom];
+  int64_t value[kRoom];
 };
 
 struct CandidateList {
@@ -169,6 +174,10 @@ __device__ inline void load_rows(DecodeShared<Shape> &shared, const DecodeCall &
       shared.rows.threshold[row] = tau;
       shared.rows.lambda[row] = a.lambda.at(head);
       shared.rows.range[row] = range;
+      shared.rows.head[row] = head;
+      shared.rows.query[row] = query;
+      shared.rows.partial[row] = partial_row(a.problem, work.split * kDecodeWarps, work.sequence.batch, head, query) *
+                                 static_cast<int64_t>(a.value_dim);
     }
     if constexpr (Shape::kScreen != Screen::kNone) {
       float unit[8];
@@ -208,23 +217,18 @@ struct DecodeWarp {
   const int warp;
   const int lane = lane_index();
   const int tiles = decode_tiles(a.rows);
+  float *const partials = a.partial_outputs + partial_row(a.problem, warp, 0, 0, 0) * a.value_dim;  // of this warp
   int count = 0;       // survivors in the list
   int candidates = 0;  // keys in the list
 
   // First channel of this lane's vector i of a value row: two channels a vector.
   __device__ int channel(int i) const { return i * 64 + lane * 2; }
-  __device__ float *partial(int row) const {
-    row += a.first_row;
-    const int query = row / a.problem.group, head = work.key_head * a.problem.group + row % a.problem.group;
-    return a.partial_outputs +
-           partial_row(a.problem, work.split * kDecodeWarps + warp, work.sequence.batch, head, query) * a.value_dim;
-  }
+  __device__ float *partial(int row) const { return partials + shared.rows.partial[row] + channel(0); }
 
   __device__ void begin() {
-    for (int row = 0; row < a.rows; ++row)
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        if (channel(i) < a.value_dim) *reinterpret_cast<float2 *>(partial(row) + channel(i)) = make_float2(0.0f, 0.0f);
+    const float2 zeros[2] = {};
+#pragma unroll 1
+    for (int row = 0; row < a.rows; ++row) store(row, zeros);
   }
 
   // kMasked: not all rows see all of the keys, or some are none.
@@ -299,8 +303,7 @@ struct DecodeWarp {
 
   // Integer sums have no order; survivors are few, so they need no registers.
   __device__ void count_survivor(int view, int row) const {
-    row += a.first_row;
-    const int query = row / a.problem.group, head = work.key_head * a.problem.group + row % a.problem.group;
+    const int head = shared.rows.head[row], query = shared.rows.query[row];
     atomicAdd(static_cast<int32_t *>(a.survivors[view].row(work.sequence.batch, head, query, 4)), 1);
   }
 
@@ -317,10 +320,12 @@ struct DecodeWarp {
     }
   }
 
-  // Puts the list in the order of its rows.
+  // Puts the list in the order of its rows, and looks up where the value rows lie, one a lane.
   __device__ void sort(SurvivorList &list) const {
     int placed = 0;
+#pragma unroll 1
     for (int row = 0; row < a.rows; ++row)
+#pragma unroll 1
       for (int first = 0; first < count; first += 32) {
         const int entry = first + lane;
         const bool mine = entry < count && list.row[entry] == row;
@@ -328,6 +333,13 @@ struct DecodeWarp {
         if (mine) list.order[placed + __popc(all & ((1u << lane) - 1))] = static_cast<uint8_t>(entry);
         placed += __popc(all);
       }
+    __syncwarp();
+#pragma unroll 1
+    for (int place = lane; place < count; place += 32) {
+      const int key = list.key[list.order[place]];
+      list.value[place] =
+          key_place(a.cache, page_of(a.cache, work.sequence.batch, key), key).offset(a.cache.value, work.key_head);
+    }
     __syncwarp();
   }
 
@@ -337,16 +349,14 @@ struct DecodeWarp {
     __syncwarp();
     SurvivorList &list = shared.survivors[warp];
     sort(list);
-    const TensorView &value = a.cache.value;
     int current = -1;
     float2 sum[2];
     for (int first = 0; first < count; first += kBatch) {
       uint32_t values[kBatch][2];
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
-        const int key = list.key[list.order[min(first + n, count - 1)]];
-        const KeyPlace place = key_place(a.cache, page_of(a.cache, work.sequence.batch, key), key);
-        const uint16_t *row = static_cast<const uint16_t *>(value.data) + place.offset(value, work.key_head);
+        const uint16_t *row =
+            static_cast<const uint16_t *>(a.cache.value.data) + list.value[min(first + n, count - 1)];
 #pragma unroll
         for (int i = 0; i < 2; ++i)
           if (channel(i) < a.value_dim) values[n][i] = __ldg(reinterpret_cast<const uint32_t *>(row + channel(i)));
@@ -377,14 +387,16 @@ struct DecodeWarp {
 
   // A lane reads and writes its own channels only.
   __device__ void load(int row, float2 (&sum)[2]) const {
+    const float *target = partial(row);
 #pragma unroll
     for (int i = 0; i < 2; ++i)
-      if (channel(i) < a.value_dim) sum[i] = *reinterpret_cast<const float2 *>(partial(row) + channel(i));
+      if (channel(i) < a.value_dim) sum[i] = *reinterpret_cast<const float2 *>(target + i * 64);
   }
   __device__ void store(int row, const float2 (&sum)[2]) const {
+    float *target = partial(row);
 #pragma unroll
     for (int i = 0; i < 2; ++i)
-      if (channel(i) < a.value_dim) *reinterpret_cast<float2 *>(partial(row) + channel(i)) = sum[i];
+      if (channel(i) < a.value_dim) *reinterpret_cast<float2 *>(target + i * 64) = sum[i];
   }
 };
 
