@@ -24,7 +24,7 @@
 // lanes reads 64 bytes of a key at once). Rows see at most 64 tile rows, so 1 to 8 tiles are multiplied per key
 // operand.
 //
-// Shared memory: rings of 4 warps, 64-72 KB; lists, 9 KB; the rows, 0.5-4 KB a tile (8 rows) and half of that as
+// Shared memory: rings of 4 warps, 40-72 KB; lists, 15 KB; the rows, 0.5-4 KB a tile (8 rows) and half of that as
 // images. Registers: the key operand (views x head_dim / 4) dominates. Keys behind the end are not read; what rows do
 // not see is masked after scaling, so it may hold NaN.
 #pragma once
