@@ -64,7 +64,7 @@ internal abstract class BenchOperator
     /// <summary>What a call amounts to.</summary>
     public abstract BenchWork Work(BenchSetup setup);
 
-    /// <summary>Bytes of the tensors of one set.</summary>
+    /// <summary>Bytes of the tensors of one set, as far as a call reads or writes them.</summary>
     public abstract double SetBytes(BenchSetup setup);
 
     /// <summary>Makes the tensors.</summary>

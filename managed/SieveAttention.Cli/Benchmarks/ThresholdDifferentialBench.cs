@@ -49,7 +49,9 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
     public override double SetBytes(BenchSetup setup)
     {
         BenchShape shape = setup.Shape;
-        return Bytes(setup, shape.Query, shape.Query, shape.Key, shape.Key, shape.Value, shape.Output);
+        return setup.Direction == AttentionDirection.Decode
+            ? ThresholdDecodeBench.Work(setup).Bytes
+            : Bytes(setup, shape.Query, shape.Query, shape.Key, shape.Key, shape.Value, shape.Output);
     }
 
     /// <inheritdoc/>

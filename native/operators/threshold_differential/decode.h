@@ -355,8 +355,7 @@ struct DecodeWarp {
       uint32_t values[kBatch][2];
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
-        const uint16_t *row =
-            static_cast<const uint16_t *>(a.cache.value.data) + list.value[min(first + n, count - 1)];
+        const uint16_t *row = static_cast<const uint16_t *>(a.cache.value.data) + list.value[min(first + n, count - 1)];
 #pragma unroll
         for (int i = 0; i < 2; ++i)
           if (channel(i) < a.value_dim) values[n][i] = __ldg(reinterpret_cast<const uint32_t *>(row + channel(i)));
