@@ -84,9 +84,12 @@ struct DecodeTiling {
   int blocks_per_multiprocessor;  // that registers and shared memory must allow
 };
 
+// Images: rings of 48 KB or less, three of which fit beside each other (4 bits, D 128: 150 us with two stages, 160 with
+// four, of which two blocks fit; 8 bits, D 64: no difference). Keys: two rings of 64 KB keep the memory busy.
 constexpr DecodeTiling decode_tiling(int head_dim, int views, Screen screen) {
-  const int step_bytes = head_dim * views * (screen == Screen::kNone ? 32 : screen == Screen::kInt8 ? 32 : 16);
-  return {step_bytes >= 8192 ? 2 : 4, screen == Screen::kNone ? 2 : 3};
+  const int step_bytes = head_dim * views * (screen == Screen::kInt4 ? 16 : 32);
+  const int most_bytes = screen == Screen::kNone ? 8192 : 4096;
+  return {step_bytes >= most_bytes ? 2 : 4, screen == Screen::kNone ? 2 : 3};
 }
 
 template <typename T, int kDim, int kViewCount, Screen kScreenKind,
