@@ -11,6 +11,8 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
   using Parts = SparseForwardSm90Parts<Policy>;
   using Parts::address;
   using Parts::kBlock;
+  using Parts::kImages;
+  using Parts::kN;
   using Parts::kViews;
   using Parts::release;
   using Parts::scalar_place;
@@ -30,9 +32,20 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
                                    address(barrier));
   }
 
+  __device__ static void load_keys(typename Shared::Stage &stage, const Arguments &a, int row, int head, int batch,
+                                   uint64_t *full) {
+#pragma unroll
+    for (int view = 0; view < kViews; ++view)
+      if constexpr (kImages)
+        ptx::cp_async_bulk_tensor_4d(address(stage.key[view]), &a.key[view], 0, row, head, batch, address(full));
+      else
+        load_tile<kBlock, Shared::kHeadPanels>(stage.key[view], a.key[view], row, head, batch, full);
+  }
+
   // Values come along while blocks need them. What consumers said of recent blocks may be late: then a warp fetches
   // its values itself, or they came for nothing.
   __device__ static bool values_come(Shared &shared) {
+    if constexpr (kImages) return false;
     if constexpr (Shape::kValueLinger < 0) return true;
     volatile int &wanted = shared.values_wanted;
     const int left = wanted;
@@ -69,12 +82,14 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
         ptx::mbarrier_wait(address(&b.stage_empty[ring.stage]), ring.phase ^ 1);
         const bool with_values = values_come(shared);
         shared.has_values[ring.stage] = with_values;
-        ptx::mbarrier_arrive_expect_tx(address(full), sizeof stage.key + (with_values ? sizeof stage.value : 0));
-        for (int view = 0; view < kViews; ++view)
-          load_tile<kBlock, Shared::kHeadPanels>(stage.key[view], a.key[view], row, place.key_head, work.sequence.batch,
-                                                 full);
-        if (with_values)
-          load_tile<kBlock, Shared::kValuePanels>(stage.value, a.value, row, place.key_head, work.sequence.batch, full);
+        uint32_t bytes = sizeof stage.key;
+        if constexpr (!kImages) bytes += with_values ? sizeof stage.value : 0;
+        ptx::mbarrier_arrive_expect_tx(address(full), bytes);
+        load_keys(stage, a, row, place.key_head, work.sequence.batch, full);
+        if constexpr (!kImages)
+          if (with_values)
+            load_tile<kBlock, Shared::kValuePanels>(stage.value, a.value, row, place.key_head, work.sequence.batch,
+                                                    full);
       }
       tile = place.following;
     }
@@ -98,6 +113,21 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
 #pragma unroll
           for (int i = lane_index(); i < kBlock; i += 32)
             shared.key_scalars[ring.stage][view][scalar_place(i)] = i < valid ? source[i] : 0.0f;
+          if constexpr (kImages) {
+            const float *distance = Policy::key_distances(a.policy, a.problem, view, work.sequence.batch,
+                                                          shared.tiles[slot.stage()].key_head) +
+                                    work.sequence.key_start + block * kBlock;
+#pragma unroll
+            for (int chunk = 0; chunk < kBlock / kN; ++chunk) {
+              // Magnitudes order as integers do, and NaN is above all.
+              int top = 0;
+#pragma unroll
+              for (int i = lane_index(); i < kN; i += 32)
+                if (chunk * kN + i < valid) top = max(top, __float_as_int(distance[chunk * kN + i]));
+              top = __reduce_max_sync(0xffffffffu, top);
+              if (lane_index() == 0) shared.distances[ring.stage][view][chunk] = __int_as_float(top);
+            }
+          }
         }
         ptx::mbarrier_arrive(address(&b.stage_full[ring.stage]));  // every lane for what it wrote
         ring.advance();

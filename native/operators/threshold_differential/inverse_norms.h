@@ -20,6 +20,7 @@ struct InverseNormArguments {
   int32_t heads[4];
   int32_t rows[4];
   int64_t count[4];    // batch * heads * rows
+  int32_t channels;
   int32_t *next_tile;  // or nullptr
 };
 
@@ -42,6 +43,16 @@ __device__ inline float inverse_norm(const uint4 &values) {
   return 1.0f / (norm < kNormFloor ? kNormFloor : norm);  // NaN stays NaN
 }
 
+// 8 channels of a row of a tensor; zero outside.
+__device__ inline uint4 row_chunk(const InverseNormArguments &a, int tensor, int64_t index, int lane) {
+  if (index >= a.count[tensor] || lane * 8 >= a.channels) return uint4{};
+  const int64_t row = index % a.rows[tensor], head = index / a.rows[tensor] % a.heads[tensor],
+                batch = index / a.rows[tensor] / a.heads[tensor];
+  const TensorView &view = a.tensor[tensor];
+  return *reinterpret_cast<const uint4 *>(static_cast<const uint16_t *>(view.data) + batch * view.batch_stride +
+                                          head * view.head_stride + row * view.row_stride + lane * 8);
+}
+
 // Neighbouring lanes read one row, 16 bytes each; blockIdx.y names the tensor.
 template <typename Element, int kHeadDim>
 __global__ void __launch_bounds__(kInverseNormThreads) inverse_norms(const __grid_constant__ InverseNormArguments a) {
@@ -51,18 +62,8 @@ __global__ void __launch_bounds__(kInverseNormThreads) inverse_norms(const __gri
   if (blockIdx.x == 0 && tensor == 0 && threadIdx.x == 0 && a.next_tile != nullptr) *a.next_tile = 0;
   const int64_t index = (static_cast<int64_t>(blockIdx.x) * kInverseNormThreads + threadIdx.x) / kLanes;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const bool inside = index < a.count[tensor];
-  uint4 values{};
-  if (inside) {
-    const int64_t row = index % a.rows[tensor], head = index / a.rows[tensor] % a.heads[tensor],
-                  batch = index / a.rows[tensor] / a.heads[tensor];
-    const TensorView &view = a.tensor[tensor];
-    const uint16_t *source = static_cast<const uint16_t *>(view.data) + batch * view.batch_stride +
-                             head * view.head_stride + row * view.row_stride + lane * 8;
-    values = *reinterpret_cast<const uint4 *>(source);
-  }
-  const float inverse = inverse_norm<Element, kLanes>(values);
-  if (inside && lane == 0) a.inverse_norms[tensor][index] = inverse;
+  const float inverse = inverse_norm<Element, kLanes>(row_chunk(a, tensor, index, lane));
+  if (index < a.count[tensor] && lane == 0) a.inverse_norms[tensor][index] = inverse;
 }
 
 }  // namespace sieve::threshold_differential

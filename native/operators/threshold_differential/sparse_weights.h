@@ -7,16 +7,30 @@
 // most. Together they stay below kSlack = 2^-13: a survivor has s' rk > (tau - kSlack) / rq, and the multiply-add of
 // the screen keeps the sign of s' rk - limit. What is no number has no sign bit and is looked at exactly; an inverse
 // norm of 0 (an infinite query) makes the limit NaN, so that its rows are, too.
+//
+// Images (signed bytes of unit rows) screen by the bound of screen.h. Keys have one scale, 1 / 127, whatever their row:
+// no channel of a unit row is larger than 1. So
+//
+//   candidate  iff  z_u . z_v  >  127 (tau - kSlack - rho_u - rho_v (1 + rho_u)) / scale_u
+//
+// in which only rho_v depends on the key; the largest one among 64 keys stands for all of them, and a row compares its
+// largest z_u . z_v with a number. What is no number makes the limit the least integer: everything is a candidate.
 #pragma once
 
+#include "operators/threshold_differential/image_rows.h"
 #include "operators/threshold_differential/weights.h"
 
 namespace sieve::threshold_differential {
 
+struct SparseWeightArguments : WeightArguments {
+  ImageRows query_images[2];  // [batch, query heads, rows], where images screen
+  ImageRows key_images[2];    // [batch, key heads, rows]
+};
+
 template <class ShapeType>
 struct SparseWeights : RowNumbers<ShapeType> {
   using Shape = ShapeType;
-  using Arguments = WeightArguments;
+  using Arguments = SparseWeightArguments;
   using Numbers = RowNumbers<Shape>;
   using Numbers::kInverseNorm;
   using Numbers::kScaled;
@@ -24,7 +38,6 @@ struct SparseWeights : RowNumbers<ShapeType> {
   using Numbers::kWeightScale;
   using Rows = RowScalars<Shape::kRows>;
   static constexpr int kViews = Shape::kViews;
-  static constexpr float kSlack = 0x1p-13f;
 
   __device__ static float limit(const Rows &rows, int view, int half) {
     const float inverse = rows.at(kInverseNorm + view, 0, half);
@@ -35,9 +48,27 @@ struct SparseWeights : RowNumbers<ShapeType> {
     return __float_as_uint(fmaf(score, inverse_norm, -limit));
   }
 
+  __device__ static const int8_t *query_image(const Arguments &a, int view) { return a.query_images[view].values; }
+  __device__ static const float *key_distances(const Arguments &a, const ProblemView &problem, int view, int batch,
+                                               int key_head) {
+    return a.key_images[view].distances + Numbers::first_key(a, problem, batch, key_head);
+  }
+
+  // The limit of a row is x - y * distance.
+  __device__ static float2 integer_limit(const Arguments &a, const Rows &rows, int64_t index, int view, int half) {
+    const ImageRows &images = a.query_images[view];
+    const float inverse = kKeySteps / images.scales[index], distance = images.distances[index];
+    return make_float2((rows.at(kThreshold, 0, half) - kSlack - distance) * inverse, (1.0f + distance) * inverse);
+  }
+  __device__ static int32_t round_limit(float limit) {
+    return limit >= -0x1p30f ? __float2int_rd(limit) : -0x7fffffff - 1;
+  }
+
   // Exact weights of 16 keys, as the product with their values takes them. False where no thread of the warp has one.
+  // Adds the survivors of this thread's rows to `counts` (of its first row), if somebody wants them, and sets the bits
+  // of views that have some in `found`.
   __device__ static bool weigh(const float (&scores)[kViews][2][4], const float *key_scalars, const Rows &rows,
-                               const ThreadRows &thread_rows, const ChunkMask &mask, const Arguments &a, int head,
+                               const ChunkMask &mask, const Arguments &a, int head, int *counts, uint32_t &found,
                                uint32_t (&weights)[4]) {
     float excess[kViews][2][4];
     bool any = false;
@@ -73,7 +104,7 @@ struct SparseWeights : RowNumbers<ShapeType> {
 #pragma unroll
         for (int e = 0; e < 4; ++e) any |= !(excess[view][n][e] <= 0.0f);
     if (!__any_sync(0xffffffffu, any)) return false;
-    record(excess, thread_rows, mask, a, head);
+    record(excess, a, counts, found);
     const float lambda = kViews == 2 ? a.lambda.at(head) : 0.0f;
     switch (a.power_kind) {
       case Power::kOne:
@@ -92,6 +123,24 @@ struct SparseWeights : RowNumbers<ShapeType> {
     return true;
   }
 
+  // `counts` of a row, view after view.
+  __device__ static void store_counts(const Arguments &a, const Sequence &sequence, int head, int row,
+                                      const int *counts) {
+#pragma unroll
+    for (int view = 0; view < kViews; ++view)
+      if (a.survivors[view].data != nullptr)
+        *static_cast<int32_t *>(
+            a.survivors[view].row(sequence.batch, head, sequence.query_start + row, sizeof(int32_t))) =
+            counts[view * Shape::kRows];
+  }
+
+  // A tile of rows and keys that `row` and `key` are in has survivors in the views `found`.
+  __device__ static void mark_tile(const Arguments &a, const ProblemView &problem, const Sequence &sequence, int head,
+                                   int row, int key, uint32_t found) {
+    if (a.survivor_tiles.words.data != nullptr && lane_index() == 0)
+      a.survivor_tiles.add(problem, sequence, head, row / kSurvivorTile, key / kSurvivorTile, static_cast<int>(found));
+  }
+
   // Whether results of a tile of rows are written by all warps of a consumer.
   __device__ static bool shares_results(const Arguments &a) {
     return a.survivor_tiles.words.data != nullptr;
@@ -105,11 +154,10 @@ struct SparseWeights : RowNumbers<ShapeType> {
  private:
   using Excess = float[kViews][2][4];
 
-  __device__ static void record(const Excess &excess, const ThreadRows &thread_rows, const ChunkMask &mask,
-                                const Arguments &a, int head) {
-    if (a.survivors[0].data == nullptr && a.survivors[1].data == nullptr && a.survivor_tiles.words.data == nullptr)
-      return;
-    int bits = 0;
+  // Pieces with survivors are few, so counts live in shared memory. Integer sums have no order.
+  __device__ static void record(const Excess &excess, const Arguments &a, int *counts, uint32_t &found) {
+    const bool counted = a.survivors[0].data != nullptr || a.survivors[1].data != nullptr;
+    if (!counted && a.survivor_tiles.words.data == nullptr) return;
 #pragma unroll
     for (int view = 0; view < kViews; ++view) {
       bool any = false;
@@ -122,13 +170,10 @@ struct SparseWeights : RowNumbers<ShapeType> {
           count += e > 0.0f;
           any |= !(e <= 0.0f);
         }
-        add_survivors(a, view, mask.sequence, head, thread_rows.row(0, half), count);
+        if (counted && count > 0) atomicAdd(&counts[view * Shape::kRows + 8 * half], count);
       }
-      bits |= __any_sync(0xffffffffu, any) << view;
+      found |= static_cast<uint32_t>(__any_sync(0xffffffffu, any)) << view;
     }
-    if (a.survivor_tiles.words.data != nullptr && lane_index() == 0)
-      a.survivor_tiles.add(mask.problem, mask.sequence, head, thread_rows.first / kSurvivorTile,
-                           mask.key / kSurvivorTile, bits);
   }
 
   template <Power kPower>

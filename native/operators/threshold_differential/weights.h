@@ -68,10 +68,17 @@ struct RowNumbers {
   static constexpr bool kScaled = kNarrowExponent<typename Shape::Element>;
   enum RowScalar { kThreshold = 0, kInverseNorm = 1, kWeightScale = 1 + Shape::kViews };
 
+  __device__ static int64_t first_key(const WeightArguments &a, const ProblemView &problem, int batch, int key_head) {
+    return (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
+  }
   __device__ static const float *key_scalars(const WeightArguments &a, const ProblemView &problem, int view, int batch,
                                              int key_head) {
-    return a.key_inverse_norms[view] +
-           (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
+    return a.key_inverse_norms[view] + first_key(a, problem, batch, key_head);
+  }
+  __device__ static int64_t query_index(const WeightArguments &a, const ProblemView &problem, const Sequence &sequence,
+                                        int head, int row) {
+    return (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start +
+           row;
   }
 
   // Runs on one thread for every row of the block, and clears the results that survivors are counted in.
@@ -83,8 +90,7 @@ struct RowNumbers {
     scalars[kThreshold] =
         inside ? threshold(a.beta.at(head), a.kappa, range.end - range.first, a.head_dim) : __int_as_float(0x7f800000);
     if constexpr (kScaled) scalars[kWeightScale] = weight_scale(a, scalars[kThreshold], a.lambda.at(head));
-    const int64_t index =
-        (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start + row;
+    const int64_t index = query_index(a, problem, sequence, head, row);
     if (inside && row % kSurvivorTile == 0 && a.survivor_tiles.words.data != nullptr)
       a.survivor_tiles.clear(problem, sequence, head, row / kSurvivorTile);
 #pragma unroll
