@@ -107,7 +107,6 @@ template <class ShapeType>
 struct Weights : RowNumbers<ShapeType> {
   using Shape = ShapeType;
   using Arguments = WeightArguments;
-  static constexpr bool kSkipsEmpty = true;
   using Scores = Accumulators<Shape::kRowTiles, Shape::kKeyChunk>;
   using Numbers = RowNumbers<Shape>;
   using Numbers::kInverseNorm;
