@@ -585,7 +585,8 @@ SIEVE_API int32_t sieve_tda_append(const sieve_context *context, const sieve_tda
  * their places. problem.key_lengths says how many keys of each entry are valid; the work adapts to it on the device, so
  * a captured graph replays with grown caches. The rows stand at the end of each entry's keys unless the problem says
  * otherwise. Value rows are read for survivors only. A screen changes which bytes are read, not the result: the same
- * keys survive, and for equal splits the output is the same bit for bit.
+ * keys survive, and for equal splits the output is the same bit for bit. With more than 32 rows (queries * query heads /
+ * key heads) the images are not read, because so many rows ask for so many keys that reading all of them is faster.
  */
 typedef struct sieve_tda_decode_arguments {
   /** sizeof(sieve_tda_decode_arguments). */
