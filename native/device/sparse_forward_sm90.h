@@ -16,8 +16,8 @@
 // The products of a pass are those of two views with 64 keys, or of one view with two times 64. Shape::kImages chooses
 // what they multiply: queries and keys themselves, or images of both in signed bytes at twice the rate. With images the
 // stages hold no keys and no values: a warp fetches the 16 it has a candidate for. Without, a consumer takes a block
-// behind one full of candidates as dense: all of its scores are weighed as wgmma gives them, which are those of mma.sync
-// bit for bit.
+// behind one full of candidates as dense: all of its scores are weighed as wgmma gives them, which are those of
+// mma.sync bit for bit.
 //
 // Consumers share the tensor cores evenly; without a product on its way during a screen they would all end their
 // products together. Queries in registers halve what wgmma reads from shared memory. Registers of a consumer: scores

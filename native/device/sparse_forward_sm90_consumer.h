@@ -75,8 +75,8 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
     const int lane = this->lane();
     const Sequence &sequence = work().sequence;
     const int64_t first = sequence.key_start + static_cast<int64_t>(row);
-    const auto *rows = static_cast<const uint16_t *>(
-        source.row(sequence.batch, work().place.head / a.problem.group, first, 2));
+    const auto *rows =
+        static_cast<const uint16_t *>(source.row(sequence.batch, work().place.head / a.problem.group, first, 2));
     constexpr int kChunks = kPanels * 8;
 #pragma unroll
     for (int i = 0; i < kChunks / 2; ++i) {
@@ -174,7 +174,9 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
     return true;
   }
 
-  __device__ bool is_masked(int row) const { return row < keys().common_first || row + kN > keys().common_end; }
+  __device__ bool is_masked(int row) const {
+    return row < keys().common_first || row + kN > keys().common_end;
+  }
   __device__ void mark_tile(int row, uint32_t found) {
     if (found != 0)
       Policy::mark_tile(a.policy, a.problem, work().sequence, work().place.head, work().block_row + warp_row(), row,
@@ -302,8 +304,7 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
         --block;
         if (last) break;
         key = kBlock - kPass;
-        if constexpr (!kImages)
-          dense = ptx::bar_red_or(kConsumerBarrier + index, 128, count >= Shape::kDensePieces);
+        if constexpr (!kImages) dense = ptx::bar_red_or(kConsumerBarrier + index, 128, count >= Shape::kDensePieces);
       }
     }
     for (; block >= work().first_block; --block) {

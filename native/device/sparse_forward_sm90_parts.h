@@ -8,14 +8,14 @@ namespace sieve {
 template <class Policy>
 struct SparseForwardSm90Arguments {
   CUtensorMap query[Policy::Shape::kViews];
-  CUtensorMap key[Policy::Shape::kViews];  // what screens: the keys, or their images
-  CUtensorMap value;                       // not used beside images
+  CUtensorMap key[Policy::Shape::kViews];      // what screens: the keys, or their images
+  CUtensorMap value;                           // not used beside images
   TensorView key_rows[Policy::Shape::kViews];  // keys and values for warps that fetch a few rows
   TensorView value_rows;
   ProblemView problem;
   TensorView output;
   OutputType output_type;
-  int32_t head_dim;   // of the tensors; Shape may have more
+  int32_t head_dim;  // of the tensors; Shape may have more
   int32_t value_dim;
   TileOrder order;
   int32_t tiles;
@@ -76,7 +76,7 @@ struct SparseForwardSm90SharedMemory {
   SparseFetched<Shape> fetched[kWarps];
   alignas(16) float key_scalars[Shape::kStages][Shape::kViews][Shape::kKeyBlock];
   float row_scalars[Shape::kRowScalars][Shape::kRows];
-  int row_counts[Shape::kViews][Shape::kRows];  // survivors
+  int row_counts[Shape::kViews][Shape::kRows];                                          // survivors
   float distances[Shape::kStages][Shape::kViews][Shape::kKeyBlock / Shape::kKeyChunk];  // of images, the largest
   int has_values[Shape::kStages];
   int values_wanted;  // blocks for which the copy engine brings the values; a hint
@@ -103,7 +103,7 @@ struct SparseForwardSm90Parts {
   static constexpr int kD = Shape::kHeadDim, kV = Shape::kValueDim, kViews = Shape::kViews;
   static constexpr bool kImages = Shape::kImages;
   static constexpr int kPass = kViews == 2 ? kN : 2 * kN;  // keys of two products
-  static constexpr int kConsumerBarrier = 1;  // 1, 2, ...: named barrier of the threads of one consumer
+  static constexpr int kConsumerBarrier = 1;               // 1, 2, ...: named barrier of the threads of one consumer
 
   static_assert(sizeof(Shared) <= 227 * 1024, "shared memory of a thread block");
   static_assert(128 * (Shape::kProducerRegisters + Shape::kConsumers * Shape::kConsumerRegisters) <= 65536,

@@ -107,9 +107,9 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
         const int valid = work.sequence.keys - block * kBlock;
 #pragma unroll
         for (int view = 0; view < kViews; ++view) {
-          const float *source = Policy::key_scalars(a.policy, a.problem, view, work.sequence.batch,
-                                                    shared.tiles[slot.stage()].key_head) +
-                                work.sequence.key_start + block * kBlock;
+          const float *source =
+              Policy::key_scalars(a.policy, a.problem, view, work.sequence.batch, shared.tiles[slot.stage()].key_head) +
+              work.sequence.key_start + block * kBlock;
 #pragma unroll
           for (int i = lane_index(); i < kBlock; i += 32)
             shared.key_scalars[ring.stage][view][scalar_place(i)] = i < valid ? source[i] : 0.0f;

@@ -187,8 +187,7 @@ struct SparseIntegerScreen : SparseForwardSm90Parts<Policy> {
 #pragma unroll
       for (int piece = 0; piece < kN / 16; ++piece) {
         const int32_t(&left)[4] = scores[kPart][2 * piece], (&right)[4] = scores[kPart][2 * piece + 1];
-        tops[half][piece] =
-            max(max(max(left[2 * half], left[2 * half + 1]), right[2 * half]), right[2 * half + 1]);
+        tops[half][piece] = max(max(max(left[2 * half], left[2 * half + 1]), right[2 * half]), right[2 * half + 1]);
       }
       top[half] = tops[half][0];
 #pragma unroll

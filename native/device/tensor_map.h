@@ -33,8 +33,9 @@ constexpr TensorMapElement byte_element(int channels) {
           channels == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B};
 }
 
-// Describes boxes of `box_rows` rows of one head. Rows and channels outside the tensor read as zero. `promotion` is the piece of memory that the level-2 cache fetches where it misses: tiles that other thread blocks
-// read soon gain by large pieces, a stream that is read once loses by them.
+// Describes boxes of `box_rows` rows of one head. Rows and channels outside the tensor read as zero. `promotion` is the
+// piece of memory that the level-2 cache fetches where it misses: tiles that other thread blocks read soon gain by
+// large pieces, a stream that is read once loses by them.
 inline cudaError_t encode_tensor_map(CUtensorMap *map, const TensorView &view, const TensorMapShape &shape,
                                      int box_rows, const TensorMapElement &element,
                                      CUtensorMapL2promotion promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B) {
@@ -49,7 +50,9 @@ inline cudaError_t encode_tensor_map(CUtensorMap *map, const TensorView &view, c
     return error == cudaSuccess && found == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(function) : nullptr;
   }();
   if (encode == nullptr) return cudaErrorNotSupported;
-  const auto bytes = [&element](int64_t stride, int64_t size) { return static_cast<cuuint64_t>(size > 1 ? stride * element.bytes : 16); };
+  const auto bytes = [&element](int64_t stride, int64_t size) {
+    return static_cast<cuuint64_t>(size > 1 ? stride * element.bytes : 16);
+  };
   const cuuint64_t sizes[4] = {static_cast<cuuint64_t>(shape.channels), static_cast<cuuint64_t>(shape.rows),
                                static_cast<cuuint64_t>(shape.heads), static_cast<cuuint64_t>(shape.batch)};
   const cuuint64_t strides[3] = {bytes(view.row_stride, shape.rows), bytes(view.head_stride, shape.heads),
@@ -57,8 +60,8 @@ inline cudaError_t encode_tensor_map(CUtensorMap *map, const TensorView &view, c
   const cuuint32_t box[4] = {static_cast<cuuint32_t>(element.box_channels), static_cast<cuuint32_t>(box_rows), 1, 1};
   const cuuint32_t steps[4] = {1, 1, 1, 1};
   const CUresult result =
-      encode(map, element.type, 4, view.data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, element.swizzle,
-             promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      encode(map, element.type, 4, view.data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             element.swizzle, promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 

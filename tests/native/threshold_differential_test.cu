@@ -164,8 +164,8 @@ void test(const Case &c, const Way &way) {
     tiles_moved += (word >> 2 * (tile % 16) & 3) != et[i];
   }
   const double tolerance = 4 * (p.dtype == SIEVE_DTYPE_BFLOAT16 ? 1.0 / 512 : 1.0 / 4096) * largest;
-  std::printf("%-8s %-44s max|out| %.3e  error %.3e  allowed %.3e  moved: survivors %zu tiles %zu of %zu\n",
-              way.label, c.name, largest, error, tolerance, moved, tiles_moved, et.size());
+  std::printf("%-8s %-44s max|out| %.3e  error %.3e  allowed %.3e  moved: survivors %zu tiles %zu of %zu\n", way.label,
+              c.name, largest, error, tolerance, moved, tiles_moved, et.size());
   CHECK(error <= tolerance);
   CHECK(moved <= e1.size() / 1000);
   CHECK(tiles_moved <= moved);
@@ -259,8 +259,8 @@ void test_containment(const Way &way) {
   std::printf("%-8s containment\n", way.label);
 }
 
-// Scores a rounding away from the threshold, keys as far from their images as they can be and queries in that direction,
-// one huge coordinate, zero rows: every way finds the same survivors.
+// Scores a rounding away from the threshold, keys as far from their images as they can be and queries in that
+// direction, one huge coordinate, zero rows: every way finds the same survivors.
 void test_screening(const Way &way) {
   for (const int dim : {64, 128, 32}) {
     NaiveProblem p{1, 4, 2, 1500, 1500, dim, true, 0, 0, 0.6, 1, 0.7, 2, false, 0, 1, SIEVE_DTYPE_BFLOAT16};
@@ -300,8 +300,8 @@ void test_screening(const Way &way) {
       }
       const double n = static_cast<double>(position) + 1, tau = p.beta * std::sqrt(2 * std::log(n) / dim);
       for (size_t d = 0; d < row && length > 0; ++d)
-        q[i * row + d] = to_bits(static_cast<float>(tau * unit[d] + std::sqrt(std::max(0.0, 1 - tau * tau) / length) * turned[d]),
-                                 p.dtype);
+        q[i * row + d] = to_bits(
+            static_cast<float>(tau * unit[d] + std::sqrt(std::max(0.0, 1 - tau * tau) / length) * turned[d]), p.dtype);
     }
     for (size_t i = 1; i < k.size() / row; i += 17) k[i * row + i % row] = to_bits(3e4f, p.dtype);  // one huge
     for (size_t i = 2; i < k.size() / row; i += 23)
@@ -466,8 +466,8 @@ void test_sequences(const Way &way, bool padded) {
     ++compared;
     different += separate[i] != joint[i];
   }
-  std::printf("%-8s %-44s %zu elements, %zu differ\n", way.label,
-              padded ? "padded sequences" : "packed sequences", compared, different);
+  std::printf("%-8s %-44s %zu elements, %zu differ\n", way.label, padded ? "padded sequences" : "packed sequences",
+              compared, different);
   CHECK(compared == static_cast<size_t>(378) * kHeads * kDim);
   CHECK(different == 0);
 }

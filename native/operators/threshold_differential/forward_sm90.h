@@ -1,4 +1,5 @@
-// Launch of the Hopper forward: inverse norms (and images), tensor maps, then the sparse pipeline with this operator's policy.
+// Launch of the Hopper forward: inverse norms (and images), tensor maps, then the sparse pipeline with this operator's
+// policy.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +30,7 @@ cudaError_t launch_forward_sm90(const ForwardPlan &plan, cudaStream_t stream) {
       const TensorMapShape image_shape{plan.tensor_batch, key_heads, plan.key_rows, Shape::kHeadDim};
       const TensorView images{plan.key_images[view].values, key_heads * plan.key_rows * Shape::kHeadDim,
                               plan.key_rows * Shape::kHeadDim, Shape::kHeadDim};
-      error =
-          encode_tensor_map(&a.key[view], images, image_shape, Shape::kKeyBlock, byte_element(Shape::kHeadDim));
+      error = encode_tensor_map(&a.key[view], images, image_shape, Shape::kKeyBlock, byte_element(Shape::kHeadDim));
     } else {
       error = encode_tensor_map(&a.key[view], plan.key[view], key_shape, Shape::kKeyBlock, kBfloat16);
     }

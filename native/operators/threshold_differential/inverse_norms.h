@@ -19,7 +19,7 @@ struct InverseNormArguments {
   float *inverse_norms[4];  // [batch, heads, rows]
   int32_t heads[4];
   int32_t rows[4];
-  int64_t count[4];    // batch * heads * rows
+  int64_t count[4];  // batch * heads * rows
   int32_t channels;
   int32_t *next_tile;  // or nullptr
 };

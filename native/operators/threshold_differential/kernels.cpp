@@ -31,12 +31,12 @@ struct CompiledShape {
 
 #define SIEVE_GENERIC(NAME, DTYPE, HEAD_DIM, VALUE_DIM) \
   {SIEVE_PATH_GENERIC, DTYPE, HEAD_DIM, VALUE_DIM, {NAME##_one_view, NAME##_two_views}, {}},
-#define SIEVE_HOPPER(NAME, DTYPE, HEAD_DIM, VALUE_DIM)  \
-  {SIEVE_PATH_HOPPER,                                   \
-   DTYPE,                                               \
-   HEAD_DIM,                                            \
-   VALUE_DIM,                                           \
-   {NAME##_one_view, NAME##_two_views},                 \
+#define SIEVE_HOPPER(NAME, DTYPE, HEAD_DIM, VALUE_DIM) \
+  {SIEVE_PATH_HOPPER,                                  \
+   DTYPE,                                              \
+   HEAD_DIM,                                           \
+   VALUE_DIM,                                          \
+   {NAME##_one_view, NAME##_two_views},                \
    {NAME##_images_one_view, NAME##_images_two_views}},
 constexpr CompiledShape kShapes[] = {
     SIEVE_FORWARD_SHAPES(SIEVE_GENERIC, sm80, bf16, SIEVE_DTYPE_BFLOAT16)  //

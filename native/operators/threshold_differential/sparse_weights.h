@@ -129,9 +129,8 @@ struct SparseWeights : RowNumbers<ShapeType> {
 #pragma unroll
     for (int view = 0; view < kViews; ++view)
       if (a.survivors[view].data != nullptr)
-        *static_cast<int32_t *>(
-            a.survivors[view].row(sequence.batch, head, sequence.query_start + row, sizeof(int32_t))) =
-            counts[view * Shape::kRows];
+        *static_cast<int32_t *>(a.survivors[view].row(sequence.batch, head, sequence.query_start + row,
+                                                      sizeof(int32_t))) = counts[view * Shape::kRows];
   }
 
   // A tile of rows and keys that `row` and `key` are in has survivors in the views `found`.

@@ -43,8 +43,8 @@ struct ForwardShapeSm80 {
   static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
 };
 
-// Hopper forward: 64 query rows a consumer. Scores (64 registers a thread), queries (views * head_dim / 4, half of it as
-// images) and output (value_dim / 2) share the registers of a consumer: 160 with three, 232 with two.
+// Hopper forward: 64 query rows a consumer. Scores (64 registers a thread), queries (views * head_dim / 4, half of it
+// as images) and output (value_dim / 2) share the registers of a consumer: 160 with three, 232 with two.
 struct HopperTiling {
   int consumers;
   int key_block;  // keys a stage
