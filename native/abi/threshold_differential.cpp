@@ -144,7 +144,8 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
                   channels = tda::image_dim(plan.head_dim);
     plan.query_images[view] = {carved.take<int8_t>(queries * channels), carved.take<float>(queries),
                                carved.take<float>(queries)};
-    plan.key_images[view] = {carved.take<int8_t>(keys * channels), nullptr, carved.take<float>(keys)};
+    plan.key_images[view] = {carved.take<int8_t>(keys * channels), nullptr,
+                             carved.take<float>(d.batch * d.key_heads * tda::image_groups(d.keys))};
   }
   if (call.kernel->description.path == SIEVE_PATH_HOPPER) {
     plan.next_tile = carved.take<int32_t>(1);

@@ -24,7 +24,7 @@
 // (64), queries (kViews kHeadDim / 4, of images half), output (kValueDim / 2).
 //
 // A policy has Shape (numbers), Arguments (plain data), and
-//   key_scalars(arguments, ...)       where the floats of every key and view lie
+//   key_scalars(arguments, view)      the floats of every key, key_rows of a head, heads as key_head_index counts
 //   begin_row(arguments, ...)         the kRowScalars floats of a row; they wait in shared memory
 //   limit(scalars, view, half)        what screen needs of a row, in registers
 //   screen(score, scalar, limit)      sign bit set: the score has no weight; sound, not tight
@@ -33,8 +33,8 @@
 //   unscale(scalars, half)            factor of the output row
 // and for images
 //   query_image, query_index          where the image of a row lies
-//   key_distances(arguments, ...)     where every key has its distance from its image
-//   integer_limit, round_limit        what the products of a row must exceed, given the largest distance among the keys
+//   key_distances(arguments, ...)     the largest distance from a key to its image, of 64 keys
+//   integer_limit, round_limit        what the products of a row must exceed, given that distance
 #pragma once
 
 #include "device/ptx/grid_dependency.h"

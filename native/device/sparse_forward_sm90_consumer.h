@@ -61,7 +61,9 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
   template <int kPart>
   __device__ uint32_t candidates(int key) {
     const int view = view_of(kPart), first = key + chunk_of(kPart);
-    return screen.template candidates<kPart>(shared, ring.stage, view, first, key_scalars(first) + view * kBlock);
+    return screen.template candidates<kPart>(shared, ring.stage, view, first,
+                                             &shared.key_scalars[ring.stage][view][first + 4 * (lane() & 3)],
+                                             &shared.row_limits[0][warp_row() + lane() / 4]);
   }
 
   // This lane's floats of 16 keys and more, view 0.
@@ -161,16 +163,25 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
     }
   }
 
-  // Weights of 16 keys, and what they add to the output; whether there are any.
-  __device__ bool add_piece(const float (&exact)[kViews][2][4], int key, int row, bool masked, uint32_t &found) {
-    uint32_t weights[4];
+  // Weights of 16 keys a piece, and what they add to the output; whether there are any.
+  template <int kPieces>
+  __device__ bool add_weighed(const float (&exact)[kViews][2 * kPieces][4], int key, int row, bool masked,
+                              uint32_t &found) {
+    uint32_t weights[kPieces][4];
     const int first_row = work().block_row + warp_row() + lane() / 4;
     const ChunkMask mask{a.problem, work().sequence, first_row, row + 2 * (lane() & 3), masked};
     int *counts = &shared.row_counts[0][warp_row() + lane() / 4];
-    if (!Policy::weigh(exact, key_scalars(key), row_scalars(), mask, a.policy, work().place.head, counts, found,
-                       weights))
+    if (!Policy::template weigh<kPieces>(exact, key_scalars(key), row_scalars(), mask, a.policy, work().place.head,
+                                         counts, found, weights))
       return false;
-    add_values(weights, values_of(key, row), masked);
+    // One copy of the code, whatever the number of pieces: weights move up.
+    static_assert(kPieces <= 2);
+#pragma unroll 1
+    for (int piece = 0; piece < kPieces; ++piece) {
+      add_values(weights[0], values_of(key + 16 * piece, row + 16 * piece), masked);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) weights[0][i] = weights[kPieces - 1][i];
+    }
     return true;
   }
 
@@ -194,7 +205,7 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
       if ((pieces & 1) == 0) continue;
       float exact[kViews][2][4];
       score_exactly(exact, chunk + piece * 16, first + piece * 16);
-      add_piece(exact, chunk + piece * 16, first + piece * 16, masked, found);
+      add_weighed<1>(exact, chunk + piece * 16, first + piece * 16, masked, found);
     }
     mark_tile(first, found);
   }
@@ -207,7 +218,7 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
     }
   }
 
-  // Keys [lowest, end) of a block, none of them screened; how many pieces had weights.
+  // Keys [lowest, end) of a block, none of them screened; how many pieces may have had weights.
   __device__ int add_block(int block, int lowest, int end) {
     int count = 0;
 #pragma unroll 1
@@ -219,17 +230,7 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
       for (int half = 0; half < kN; half += 32) {
         float scores[kViews][4][4];
         screen.score(scores, shared.stages[ring.stage], chunk + half);
-#pragma unroll
-        for (int piece = 0; piece < 2; ++piece) {
-          float exact[kViews][2][4];
-#pragma unroll
-          for (int view = 0; view < kViews; ++view)
-#pragma unroll
-            for (int n = 0; n < 2; ++n)
-#pragma unroll
-              for (int e = 0; e < 4; ++e) exact[view][n][e] = scores[view][2 * piece + n][e];
-          count += add_piece(exact, chunk + half + 16 * piece, first + half + 16 * piece, masked, found);
-        }
+        count += 2 * add_weighed<2>(scores, chunk + half, first + half, masked, found);
       }
       mark_tile(first, found);
     }
@@ -277,21 +278,20 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
   // Blocks [first_block, end_block) of the tile, last to first. Those behind one that was full of candidates are not
   // screened: every product is weighed as it is.
   __device__ void attend() {
-    const int first = keys().first, end = keys().end;
     int block = work().end_block - 1;
-    for (; block >= work().first_block && block * kBlock >= end; --block) {
+    for (; block >= work().first_block && block * kBlock >= keys().end; --block) {
       wait_stage(ring);
       leave_stage();
     }
-    if (first < end) {
-      int key = end - kPass - block * kBlock;
+    if (keys().first < keys().end) {
+      int key = keys().end - kPass - block * kBlock;
       wait_stage(ring);
       start<0>(ring.stage, key);
       ptx::wgmma_wait_group<0>();
       bool dense = false;
       while (true) {
-        const bool last = block * kBlock <= first;
-        const int lowest = last ? first - block * kBlock : 0;
+        const int lowest = max(keys().first - block * kBlock, 0);
+        const bool last = block * kBlock <= keys().first;
         int count;
         if (!kImages && dense) {
           if constexpr (!kImages) count = add_block(block, lowest, key + kPass);
@@ -337,7 +337,7 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
       for (int view = 0; view < kViews; ++view) shared.row_counts[view][row] = 0;
     }
     __syncwarp();
-    screen.begin_rows(a, work(), row_scalars(), work().block_row + warp_row() + lane / 4);
+    screen.begin_rows(shared, a, work(), row_scalars(), warp_row());
     if (Policy::shares_results(a.policy)) ptx::bar_sync(kConsumerBarrier + index, 128);  // they have been cleared
   }
 

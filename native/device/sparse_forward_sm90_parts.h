@@ -30,7 +30,7 @@ struct SparseForwardSm90Barriers {
   uint64_t tile_empty[2];                // every consumer warp and the scalar warp, at the end of the tile
   uint64_t query_full;                   // copy engine; consumers wait
   uint64_t query_empty;                  // every consumer warp, once it needs its rows in shared memory no more
-  uint64_t stage_full[Shape::kStages];   // copy engine, producer thread and every lane of the scalar warp
+  uint64_t stage_full[Shape::kStages];   // copy engine, producer thread and the copies of every lane of the scalar warp
   uint64_t stage_empty[Shape::kStages];  // every consumer warp; producer and scalar warp wait
 };
 
@@ -76,8 +76,9 @@ struct SparseForwardSm90SharedMemory {
   SparseFetched<Shape> fetched[kWarps];
   alignas(16) float key_scalars[Shape::kStages][Shape::kViews][Shape::kKeyBlock];
   float row_scalars[Shape::kRowScalars][Shape::kRows];
+  float row_limits[Shape::kViews][Shape::kRows];
   int row_counts[Shape::kViews][Shape::kRows];                                          // survivors
-  float distances[Shape::kStages][Shape::kViews][Shape::kKeyBlock / Shape::kKeyChunk];  // of images, the largest
+  alignas(8) float distances[Shape::kStages][Shape::kViews][Shape::kKeyBlock / Shape::kKeyChunk][2];  // of images
   int has_values[Shape::kStages];
   int values_wanted;  // blocks for which the copy engine brings the values; a hint
   // What a tile asks for is read where it is needed: registers are scarcer.

@@ -95,42 +95,36 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
     }
   }
 
-  // One warp: the floats that belong to the keys. They lie at any address, so the copy engine cannot bring them.
+  // One warp: the floats that belong to the keys. They lie at any address, so the copy engine cannot bring them; copies
+  // of single words can, and the warp never waits for memory.
   __device__ static void produce_scalars(Shared &shared, const Arguments &a) {
     SparseForwardSm90Barriers<Shape> &b = shared.barriers;
     Ring ring;
     PairCursor slot;
     for (; tile_arrives(shared, slot); slot.advance()) {
       const Work &work = shared.tiles[slot.stage()].work;
-      for (int block = work.end_block - 1; block >= work.first_block; --block) {
+      const int64_t head = Policy::key_head_index(a.problem, work.sequence.batch, shared.tiles[slot.stage()].key_head);
+      const int64_t start = head * Policy::key_rows(a.policy) + work.sequence.key_start;
+      for (int block = work.end_block - 1; block >= work.first_block; --block, ring.advance()) {
         ptx::mbarrier_wait(address(&b.stage_empty[ring.stage]), ring.phase ^ 1);
-        const int valid = work.sequence.keys - block * kBlock;
+        const int first = block * kBlock, valid = work.sequence.keys - first;
 #pragma unroll
-        for (int view = 0; view < kViews; ++view) {
-          const float *source =
-              Policy::key_scalars(a.policy, a.problem, view, work.sequence.batch, shared.tiles[slot.stage()].key_head) +
-              work.sequence.key_start + block * kBlock;
-#pragma unroll
+        for (int view = 0; view < kViews; ++view)
+#pragma unroll 1
           for (int i = lane_index(); i < kBlock; i += 32)
-            shared.key_scalars[ring.stage][view][scalar_place(i)] = i < valid ? source[i] : 0.0f;
-          if constexpr (kImages) {
-            const float *distance = Policy::key_distances(a.policy, a.problem, view, work.sequence.batch,
-                                                          shared.tiles[slot.stage()].key_head) +
-                                    work.sequence.key_start + block * kBlock;
-#pragma unroll
-            for (int chunk = 0; chunk < kBlock / kN; ++chunk) {
-              // Magnitudes order as integers do, and NaN is above all.
-              int top = 0;
-#pragma unroll
-              for (int i = lane_index(); i < kN; i += 32)
-                if (chunk * kN + i < valid) top = max(top, __float_as_int(distance[chunk * kN + i]));
-              top = __reduce_max_sync(0xffffffffu, top);
-              if (lane_index() == 0) shared.distances[ring.stage][view][chunk] = __int_as_float(top);
-            }
-          }
+            ptx::cp_async_4(address(&shared.key_scalars[ring.stage][view][scalar_place(i)]),
+                            Policy::key_scalars(a.policy, view) + start + (i < valid ? first + i : 0),
+                            i < valid ? 4 : 0);
+        if constexpr (kImages) {
+          // 64 keys of a packed sequence may lie in two groups of the tensor.
+          constexpr int kCopies = 2 * kBlock / kN;
+          const int lane = lane_index(), chunk = lane / 2 % (kBlock / kN), view = lane / kCopies;
+          const int key = work.sequence.key_start + first + chunk * kN + (lane % 2) * (kN - 1);
+          if (view < kViews)
+            ptx::cp_async_4(address(&shared.distances[ring.stage][view][chunk][lane % 2]),
+                            Policy::key_distances(a.policy, head, kViews == 2 && view == 1, key), 4);
         }
-        ptx::mbarrier_arrive(address(&b.stage_full[ring.stage]));  // every lane for what it wrote
-        ring.advance();
+        ptx::cp_async_mbarrier_arrive(address(&b.stage_full[ring.stage]));  // every lane for what it copied
       }
       release(b.tile_empty[slot.stage()]);
     }

@@ -38,17 +38,21 @@ struct SparseFloatScreen : SparseForwardSm90Parts<Policy> {
 
   uint32_t rows[kViews][kD / 16][4];
   float scores[2][kN / 8][4];
-  float limits[kViews][2];  // Policy::screen compares with them, rows g and g + 8
 
-  __device__ void begin_rows(const Arguments &, const Work &, const Rows &scalars, int) {
+  // Limits, which Policy::screen compares with, wait in shared memory: there is no register left for them.
+  __device__ void begin_rows(Shared &shared, const Arguments &, const Work &, const Rows &scalars, int warp_row) {
+    const int lane = lane_index();
+    if (lane % 4 == 0)
 #pragma unroll
-    for (int view = 0; view < kViews; ++view)
+      for (int view = 0; view < kViews; ++view)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) limits[view][half] = Policy::limit(scalars, view, half);
+        for (int half = 0; half < 2; ++half)
+          shared.row_limits[view][warp_row + lane / 4 + 8 * half] = Policy::limit(scalars, view, half);
+    __syncwarp();
   }
 
   __device__ void load_queries(const Shared &shared, int warp_row) {
-    const int lane = lane_index();
+    const int lane = ptx::mov_here(static_cast<int>(threadIdx.x)) & 31;
 #pragma unroll
     for (int view = 0; view < kViews; ++view) {
       const uint32_t first = address(shared.query.view[view]) + warp_row * 128 + Panel::offset(lane & 15, lane >> 4);
@@ -76,9 +80,10 @@ struct SparseFloatScreen : SparseForwardSm90Parts<Policy> {
     ptx::wgmma_commit_group();
   }
 
-  // `scalars`: this lane's floats of the keys.
+  // `scalars`: this lane's floats of the keys; `row_limits`: from its first row on.
   template <int kPart>
-  __device__ uint32_t candidates(const Shared &, int, int view, int, const float *scalars) const {
+  __device__ uint32_t candidates(const Shared &, int, int view, int, const float *scalars, const float *row_limits) const {
+    const float limits[2] = {row_limits[view * Shape::kRows], row_limits[view * Shape::kRows + 8]};
     uint32_t signs[kN / 16], all = 0xffffffffu;
 #pragma unroll
     for (int piece = 0; piece < kN / 16; ++piece) {
@@ -88,8 +93,8 @@ struct SparseFloatScreen : SparseForwardSm90Parts<Policy> {
       for (int n = 0; n < 2; ++n) {
         const float(&s)[4] = scores[kPart][2 * piece + n];
         const float left = n == 0 ? scalar.x : scalar.z, right = n == 0 ? scalar.y : scalar.w;
-        signs[piece] &= Policy::screen(s[0], left, limits[view][0]) & Policy::screen(s[1], right, limits[view][0]);
-        signs[piece] &= Policy::screen(s[2], left, limits[view][1]) & Policy::screen(s[3], right, limits[view][1]);
+        signs[piece] &= Policy::screen(s[0], left, limits[0]) & Policy::screen(s[1], right, limits[0]);
+        signs[piece] &= Policy::screen(s[2], left, limits[1]) & Policy::screen(s[3], right, limits[1]);
       }
       all &= signs[piece];
     }
@@ -138,9 +143,9 @@ struct SparseIntegerScreen : SparseForwardSm90Parts<Policy> {
   int32_t scores[2][kN / 8][4];
   float2 limits[kViews][2];  // a row's limit is x - y * distance
 
-  __device__ void begin_rows(const Arguments &a, const Work &work, const Rows &scalars, int row) {
+  __device__ void begin_rows(const Shared &, const Arguments &a, const Work &work, const Rows &scalars, int warp_row) {
     const Sequence &sequence = work.sequence;
-    const int column = 4 * (lane_index() & 3);
+    const int column = 4 * (lane_index() & 3), row = work.block_row + warp_row + lane_index() / 4;
 #pragma unroll
     for (int view = 0; view < kViews; ++view)
 #pragma unroll
@@ -178,8 +183,9 @@ struct SparseIntegerScreen : SparseForwardSm90Parts<Policy> {
   }
 
   template <int kPart>
-  __device__ uint32_t candidates(const Shared &shared, int stage, int view, int key, const float *) const {
-    const float distance = shared.distances[stage][view][key / kN];
+  __device__ uint32_t candidates(const Shared &shared, int stage, int view, int key, const float *, const float *) const {
+    const float2 groups = *reinterpret_cast<const float2 *>(shared.distances[stage][view][key / kN]);
+    const float distance = fmaxf(groups.x, groups.y);
     int32_t limit[2], tops[2][kN / 16], top[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

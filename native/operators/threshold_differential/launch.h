@@ -20,6 +20,7 @@ cudaError_t launch_image_rows(const ForwardPlan &plan, bool is_bfloat16, cudaStr
 inline InverseNormArguments inverse_norm_arguments(const ForwardPlan &plan) {
   InverseNormArguments a{};
   a.next_tile = plan.next_tile;
+  a.batch = plan.tensor_batch;
   a.channels = plan.head_dim;
   for (int i = 0; i < 2 * plan.views; ++i) {
     const bool is_key = i % 2 == 1;
@@ -28,16 +29,15 @@ inline InverseNormArguments inverse_norm_arguments(const ForwardPlan &plan) {
     a.inverse_norms[i] = is_key ? plan.key_inverse_norms[view] : plan.query_inverse_norms[view];
     a.heads[i] = is_key ? plan.problem.query_heads / plan.problem.group : plan.problem.query_heads;
     a.rows[i] = static_cast<int32_t>(is_key ? plan.key_rows : plan.query_rows);
-    a.count[i] = static_cast<int64_t>(plan.tensor_batch) * a.heads[i] * a.rows[i];
   }
   return a;
 }
 
-// Blocks of kInverseNormThreads, kLanes threads a row.
-inline dim3 row_grid(const ForwardPlan &plan, const InverseNormArguments &a, int lanes) {
-  const int64_t rows_per_block = kInverseNormThreads / lanes, longest = std::max(a.count[0], a.count[1]);
-  return dim3(static_cast<unsigned>((longest + rows_per_block - 1) / rows_per_block),
-              static_cast<unsigned>(2 * plan.views));
+inline dim3 row_grid(const ForwardPlan &plan, const InverseNormArguments &a) {
+  const auto blocks = [&](int tensor) {
+    return static_cast<int64_t>(a.batch) * a.heads[tensor] * ((a.rows[tensor] + kNormedRows - 1) / kNormedRows);
+  };
+  return dim3(static_cast<unsigned>(std::max(blocks(0), blocks(1))), static_cast<unsigned>(2 * plan.views));
 }
 
 inline WeightArguments weight_arguments(const ForwardPlan &plan) {

@@ -11,8 +11,17 @@ namespace sieve::threshold_differential {
 struct ImageRows {
   int8_t *values = nullptr;  // [batch, heads, rows, image_dim]
   float *scales = nullptr;   // of queries
-  float *distances = nullptr;
+  float *distances = nullptr;  // of queries [batch, heads, rows], of keys [batch, heads, image_groups(rows)]
 };
+
+// Groups of 64 keys, of which the largest distance is kept.
+#ifdef __CUDACC__
+__host__ __device__
+#endif
+    constexpr int64_t
+    image_groups(int64_t rows) {
+  return (rows + 63) / 64;
+}
 
 // Channels of an image.
 constexpr int32_t image_dim(int32_t head_dim) {

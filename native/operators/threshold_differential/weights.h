@@ -68,12 +68,10 @@ struct RowNumbers {
   static constexpr bool kScaled = kNarrowExponent<typename Shape::Element>;
   enum RowScalar { kThreshold = 0, kInverseNorm = 1, kWeightScale = 1 + Shape::kViews };
 
-  __device__ static int64_t first_key(const WeightArguments &a, const ProblemView &problem, int batch, int key_head) {
-    return (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
-  }
   __device__ static const float *key_scalars(const WeightArguments &a, const ProblemView &problem, int view, int batch,
                                              int key_head) {
-    return a.key_inverse_norms[view] + first_key(a, problem, batch, key_head);
+    return a.key_inverse_norms[view] +
+           (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
   }
   __device__ static int64_t query_index(const WeightArguments &a, const ProblemView &problem, const Sequence &sequence,
                                         int head, int row) {

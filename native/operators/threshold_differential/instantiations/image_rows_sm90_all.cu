@@ -13,7 +13,7 @@ cudaError_t launch(const ForwardPlan &plan, cudaStream_t stream) {
     a.images[2 * view] = plan.query_images[view];
     a.images[2 * view + 1] = plan.key_images[view];
   }
-  image_rows<Element, kHeadDim><<<row_grid(plan, a.rows, kHeadDim / 8), kInverseNormThreads, 0, stream>>>(a);
+  image_rows<Element, kHeadDim><<<row_grid(plan, a.rows), kInverseNormThreads, 0, stream>>>(a);
   return cudaGetLastError();
 }
 

@@ -7,7 +7,7 @@ namespace {
 template <typename Element, int kHeadDim>
 cudaError_t launch(const ForwardPlan &plan, cudaStream_t stream) {
   const InverseNormArguments a = inverse_norm_arguments(plan);
-  inverse_norms<Element, kHeadDim><<<row_grid(plan, a, kHeadDim / 8), kInverseNormThreads, 0, stream>>>(a);
+  inverse_norms<Element, kHeadDim><<<row_grid(plan, a), kInverseNormThreads, 0, stream>>>(a);
   return cudaGetLastError();
 }
 
