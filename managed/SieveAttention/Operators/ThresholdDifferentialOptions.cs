@@ -59,7 +59,7 @@ public sealed record ThresholdDifferentialOptions
         Guard.AtLeast(1, Power, nameof(Power));
         if (Screen is not (KeyScreen.None or KeyScreen.EightBits))
         {
-            throw Guard.Values(nameof(Screen), $"Screen is {Screen}; allowed: None, EightBits.");
+            throw Guard.OutOfRange(nameof(Screen), Screen, "None, EightBits");
         }
 
         ArgumentNullException.ThrowIfNull(Mask);

@@ -500,12 +500,12 @@ typedef struct sieve_tda_forward_arguments {
   /** Exponent of the exceedance; >= 1. */
   float power;
   /**
-   * Optional int32 [batch, query heads, query tiles, words]: which tiles of 64 query rows x 64 keys hold a survivor,
-   * two bits a tile. Bit 2 (k % 16) + t of word k / 16 is set where a row of the tile has a survivor among the keys [64
-   * k, 64 k + 64) in view t + 1, t = 0, 1; rows and keys count within their sequence. query tiles = ceil(queries / 64)
-   * and tile q holds rows [64 q, 64 q + 64); with packed sequences it is queries / 64 + sequence_count (rounded down),
-   * and tile q of sequence s lies at query_starts[s] / 64 + s + q. words = ceil(keys / 1024), of the key tensor. Every
-   * word of a tile that has a row is written.
+   * Optional int32 [batch, query heads, query tiles, words]: which tiles of 64 query rows x 64 keys hold a survivor, two
+   * bits a tile. Bit 2 (k % 16) + t of word k / 16 is set where a row of the tile has a survivor among the keys
+   * [64 k, 64 k + 64) in view t + 1, t = 0, 1; rows and keys count within their sequence. query tiles = ceil(queries / 64)
+   * and tile q holds rows [64 q, 64 q + 64); with packed sequences it is queries / 64 + sequence_count (rounded down), and
+   * tile q of sequence s lies at query_starts[s] / 64 + s + q. words = ceil(keys / 1024), of the key tensor. Every word of
+   * a tile that has a row is written.
    */
   sieve_tensor survivor_tiles;
 } sieve_tda_forward_arguments;
@@ -525,8 +525,8 @@ SIEVE_API int32_t sieve_tda_forward(const sieve_context *context, const sieve_at
  * each batch entry in order. entries is the batch or the number of pages, rows the room of an entry or the page size.
  *
  * The inverse norms and the images are written by sieve_tda_append and read by sieve_tda_decode. The images of 16 keys
- * (rows 16 i to 16 i + 15 of an entry) are 4 p + 16 words with 8 bits a channel, 2 p + 16 with 4, p = 64 for head_dim
- * up to 64, else 128; what stands in them is the library's own.
+ * (rows 16 i to 16 i + 15 of an entry) are 4 p + 16 words with 8 bits a channel, 2 p + 16 with 4, p = 64 for head_dim up
+ * to 64, else 128; what stands in them is the library's own.
  */
 typedef struct sieve_tda_cache {
   /** sizeof(sieve_tda_cache). */
@@ -543,13 +543,11 @@ typedef struct sieve_tda_cache {
   sieve_tensor inverse_norms1;
   /** The same for view 2; absent exactly where key2 is. */
   sieve_tensor inverse_norms2;
-  /** Int32 [entries, key heads, ceil(rows / 16), words], contiguous words, aligned to 16 bytes; absent without screen.
-   */
+  /** Int32 [entries, key heads, ceil(rows / 16), words], contiguous words, aligned to 16 bytes; absent without screen. */
   sieve_tensor images1;
   /** The same for view 2; absent without screen, and where key2 is. */
   sieve_tensor images2;
-  /** Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous.
-   */
+  /** Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous. */
   const int32_t *page_table;
   /** Pages of one batch entry in page_table; 0 without one. */
   int64_t page_table_width;
@@ -557,8 +555,8 @@ typedef struct sieve_tda_cache {
 
 /**
  * The newest keys of every sequence enter the cache: the last `rows` of the key_lengths[b] valid ones (of all rows,
- * without lengths). Where new tensors are given, they are copied to the places of these keys; where they are absent,
- * the keys and values are in the cache already. Then inverse norms and images of these keys are written.
+ * without lengths). Where new tensors are given, they are copied to the places of these keys; where they are absent, the
+ * keys and values are in the cache already. Then inverse norms and images of these keys are written.
  */
 typedef struct sieve_tda_append_arguments {
   /** sizeof(sieve_tda_append_arguments). */
@@ -588,8 +586,8 @@ SIEVE_API int32_t sieve_tda_append(const sieve_context *context, const sieve_tda
  * their places. problem.key_lengths says how many keys of each entry are valid; the work adapts to it on the device, so
  * a captured graph replays with grown caches. The rows stand at the end of each entry's keys unless the problem says
  * otherwise. Value rows are read for survivors only. A screen changes which bytes are read, not the result: the same
- * keys survive, and for equal splits the output is the same bit for bit. With more than 32 rows (queries * query heads
- * / key heads) the images are not read, because so many rows ask for so many keys that reading all of them is faster.
+ * keys survive, and for equal splits the output is the same bit for bit. With more than 32 rows (queries * query heads /
+ * key heads) the images are not read, because so many rows ask for so many keys that reading all of them is faster.
  */
 typedef struct sieve_tda_decode_arguments {
   /** sizeof(sieve_tda_decode_arguments). */
@@ -733,8 +731,7 @@ typedef struct sieve_softmax_decode_arguments {
   sieve_tensor output;
   /** Optional float32 [batch, query heads, queries, 1]. */
   sieve_tensor lse;
-  /** Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous.
-   */
+  /** Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous. */
   const int32_t *page_table;
   /** Pages of one batch entry in page_table; 0 without one. */
   int64_t page_table_width;

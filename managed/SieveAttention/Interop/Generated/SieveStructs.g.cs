@@ -317,8 +317,9 @@ internal unsafe struct SieveTdaForwardArguments
     internal uint struct_size;
 
     /// <summary>
-    /// SIEVE_TDA_SCREEN_NONE, or SIEVE_TDA_SCREEN_INT8 where few pairs are expected to survive: worth it from some thousand
-    /// keys on, a loss where many pairs survive (docs/kernels.md has figures). Paths without such a kernel pass over it.
+    /// SIEVE_TDA_SCREEN_NONE, or SIEVE_TDA_SCREEN_INT8 where few pairs are expected to survive: worth it from some
+    /// thousand keys on, a loss where many pairs survive (docs/kernels.md has figures). Paths without such a kernel pass
+    /// over it.
     /// </summary>
     [FieldOffset(4)]
     internal int screen;
