@@ -12,6 +12,7 @@ namespace {
 struct ForwardCall {
   tda::ForwardPlan plan;
   const tda::ForwardKernel *kernel;
+  tda::ForwardLaunch launch;
   uint64_t workspace_bytes;
 };
 
@@ -80,7 +81,7 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   const sieve_context &c = checked_context(context);
   const sieve_attention_problem p = versioned_copy("problem", problem);
   const sieve_tda_forward_arguments a = versioned_copy("arguments", arguments);
-  require_zero("arguments.reserved", a.reserved);
+  require_range("arguments.screen", a.screen, SIEVE_TDA_SCREEN_NONE, SIEVE_TDA_SCREEN_INT8);
   const Dimensions d = require_inputs(a);
   ForwardCall call{};
   tda::ForwardPlan &plan = call.plan;
@@ -131,10 +132,20 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   plan.power = a.power;
 
   require_block_count(plan.problem);
+  const tda::ForwardKernel &kernel = *call.kernel;
+  const bool screened = a.screen == SIEVE_TDA_SCREEN_INT8 && kernel.launch_screened[plan.views - 1] != nullptr;
+  call.launch = screened ? kernel.launch_screened[plan.views - 1] : kernel.launch[plan.views - 1];
   Workspace carved(workspace);
   for (int view = 0; view < plan.views; ++view) {
     plan.query_inverse_norms[view] = carved.take<float>(d.batch * d.query_heads * d.queries);
     plan.key_inverse_norms[view] = carved.take<float>(d.batch * d.key_heads * d.keys);
+    if (!screened) continue;
+    const int64_t queries = d.batch * d.query_heads * d.queries, keys = d.batch * d.key_heads * d.keys,
+                  channels = tda::image_dim(plan.head_dim);
+    plan.query_images[view] = {carved.take<int8_t>(queries * channels), carved.take<float>(queries),
+                               carved.take<float>(queries)};
+    plan.key_images[view] = {carved.take<int8_t>(keys * channels), nullptr,
+                             carved.take<float>(d.batch * d.key_heads * tda::image_groups(d.keys))};
   }
   if (call.kernel->description.path == SIEVE_PATH_HOPPER) {
     plan.next_tile = carved.take<int32_t>(1);
@@ -165,7 +176,7 @@ int32_t sieve_tda_forward(const sieve_context *context, const sieve_attention_pr
     const sieve::ForwardCall call = sieve::plan_forward(context, problem, arguments, workspace);
     sieve::require_workspace(workspace, workspace_bytes, call.workspace_bytes);
     const sieve::runtime::DeviceScope scope(context->device);
-    sieve::runtime::check_launch(call.kernel->launch[call.plan.views - 1](call.plan, stream), "launching tda forward");
+    sieve::runtime::check_launch(call.launch(call.plan, stream), "launching tda forward");
     sieve::log_launch(*context, call.plan.views == 2 ? "tda forward, two views" : "tda forward, one view",
                       call.plan.problem, call.kernel->description);
   });

@@ -82,7 +82,7 @@ int main(void) {
   FIELD(sieve_support_query, reserved);
   STRUCTURE(sieve_tda_forward_arguments);
   FIELD(sieve_tda_forward_arguments, struct_size);
-  FIELD(sieve_tda_forward_arguments, reserved);
+  FIELD(sieve_tda_forward_arguments, screen);
   FIELD(sieve_tda_forward_arguments, query1);
   FIELD(sieve_tda_forward_arguments, key1);
   FIELD(sieve_tda_forward_arguments, query2);

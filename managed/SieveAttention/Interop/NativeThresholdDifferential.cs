@@ -22,6 +22,7 @@ internal static class NativeThresholdDifferential
             SieveTdaForwardArguments arguments = new()
             {
                 struct_size = (uint)sizeof(SieveTdaForwardArguments),
+                screen = (int)options.Screen,
                 query1 = leases.Add(inputs.Query1),
                 key1 = leases.Add(inputs.Key1),
                 query2 = leases.Add(inputs.Query2),
@@ -34,6 +35,7 @@ internal static class NativeThresholdDifferential
                 lambda = NativeProblem.Scalar(options.Lambda),
                 kappa = (float)options.Kappa,
                 power = (float)options.Power,
+                survivor_tiles = leases.Add(into.SurvivorTiles),
             };
             NativeCall.Run(device, native, arguments, ForwardEntry, stream, workspace);
         }

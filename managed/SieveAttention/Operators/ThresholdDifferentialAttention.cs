@@ -203,5 +203,11 @@ public sealed class ThresholdDifferentialAttention
 
             ProblemBuilder.CheckCounts(_device, problem, survivors2, nameof(into.Survivors2));
         }
+
+        if (into.SurvivorTiles is { } tiles)
+        {
+            DeviceGuard.OnlyOn(_device, "SurvivorTiles", AttentionDeviceKind.Cuda);
+            ProblemBuilder.CheckTiles(_device, problem, tiles, nameof(into.SurvivorTiles));
+        }
     }
 }

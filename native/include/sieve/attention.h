@@ -445,6 +445,19 @@ SIEVE_API int32_t sieve_products_run(const sieve_context *context, int32_t path,
  */
 
 /**
+ * Images of rows by which threshold differential attention rules out most pairs of query and key without their exact
+ * scores. Survivors and results are the same, bit for bit; only the time differs.
+ */
+typedef enum sieve_tda_screen {
+  /** No images. */
+  SIEVE_TDA_SCREEN_NONE = 0,
+  /** 8 bits a channel. */
+  SIEVE_TDA_SCREEN_INT8 = 1,
+  /** 4 bits a channel: in a cache a quarter of the bytes of the keys, and some more candidates. Not in forward. */
+  SIEVE_TDA_SCREEN_INT4 = 2
+} sieve_tda_screen;
+
+/**
  * Threshold differential attention, forward (arXiv 2601.12145).
  *
  *   s_t = cosine(query_t[i], key_t[j]),   tau_i = beta * sqrt(2 max(ln(n_i / kappa), 0) / head_dim),   n_i = visible
@@ -455,8 +468,12 @@ SIEVE_API int32_t sieve_products_run(const sieve_context *context, int32_t path,
 typedef struct sieve_tda_forward_arguments {
   /** sizeof(sieve_tda_forward_arguments). */
   uint32_t struct_size;
-  /** Must be zero. */
-  int32_t reserved;
+  /**
+   * SIEVE_TDA_SCREEN_NONE, or SIEVE_TDA_SCREEN_INT8 where few pairs are expected to survive: worth it from some
+   * thousand keys on, a loss where many pairs survive (docs/kernels.md has figures). Paths without such a kernel pass
+   * over it.
+   */
+  int32_t screen;
   /** [batch, query heads, queries, head_dim], float16 or bfloat16. */
   sieve_tensor query1;
   /** [batch, key heads, keys, head_dim], dtype of query1. */
@@ -501,16 +518,6 @@ SIEVE_API int32_t sieve_tda_forward_workspace(const sieve_context *context, cons
 SIEVE_API int32_t sieve_tda_forward(const sieve_context *context, const sieve_attention_problem *problem,
                                     const sieve_tda_forward_arguments *arguments, void *workspace,
                                     uint64_t workspace_bytes, void *stream);
-
-/** Images of cached keys by which decode rules most of them out without reading them (see sieve_tda_cache). */
-typedef enum sieve_tda_screen {
-  /** No images. */
-  SIEVE_TDA_SCREEN_NONE = 0,
-  /** 8 bits a channel: half of the bytes of the keys, few keys are left to read. */
-  SIEVE_TDA_SCREEN_INT8 = 1,
-  /** 4 bits a channel: a quarter of the bytes, some more keys are left. */
-  SIEVE_TDA_SCREEN_INT4 = 2
-} sieve_tda_screen;
 
 /**
  * A cache of keys and values for threshold differential attention, and what it keeps beside them. It is contiguous, one

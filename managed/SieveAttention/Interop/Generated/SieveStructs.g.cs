@@ -316,9 +316,13 @@ internal unsafe struct SieveTdaForwardArguments
     [FieldOffset(0)]
     internal uint struct_size;
 
-    /// <summary>Must be zero.</summary>
+    /// <summary>
+    /// SIEVE_TDA_SCREEN_NONE, or SIEVE_TDA_SCREEN_INT8 where few pairs are expected to survive: worth it from some
+    /// thousand keys on, a loss where many pairs survive (docs/kernels.md has figures). Paths without such a kernel pass
+    /// over it.
+    /// </summary>
     [FieldOffset(4)]
-    internal int reserved;
+    internal int screen;
 
     /// <summary>[batch, query heads, queries, head_dim], float16 or bfloat16.</summary>
     [FieldOffset(8)]
