@@ -46,6 +46,7 @@ template <typename Element, int kChannels>
 __device__ inline void store_row(const float (&accumulators)[kChannels / 8][4], int half, float unscale,
                                  const EpilogueView &epilogue, const TensorView &output, OutputType type, int channels,
                                  int batch, int head, int row, bool inside) {
+  if (output.data == nullptr) return;  // a forward run for its bitmap alone
   float factor = unscale;
   if (epilogue.rms_norm || epilogue.gate != nullptr || epilogue.output_scale != 1.0f) {
     float squares = 0.0f;
