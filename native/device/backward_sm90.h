@@ -47,6 +47,7 @@ template <class Policy>
 struct BackwardSm90Arguments {
   CUtensorMap query, key, value, output_gradient;
   ProblemView problem;
+  HeadGroups order;
   GradientRows rows;
   TensorView key_gradient;  // data = nullptr: not wanted
   TensorView value_gradient;
@@ -582,7 +583,7 @@ __global__ void __launch_bounds__(384, 1) backward_sm90(const __grid_constant__ 
   bool found = true;
   if (threadIdx.x == 0) {
     Kernel::initialize(shared);
-    found = Kernel::Work::find(a.problem, index, shared.work);
+    found = Kernel::Work::find(a.problem, a.order, index, shared.work);
   }
   if (__syncthreads_and(found) == 0) return;
   const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);

@@ -74,7 +74,7 @@ struct SparseGradientArguments {
   const float *key_scalars[Policy::kKeyScalars] = {};      // [batch, key heads, key_rows]
   int64_t query_rows = 0;
   int64_t key_rows = 0;
-  int32_t query_tiles = 0;  // of the longest sequence
+  HeadGroups order;
   typename Policy::Arguments policy;
 };
 
@@ -541,17 +541,12 @@ struct SparseGradientBlock {
   }
 };
 
-// Where the block with this index works; false where nobody does. Heads lie side by side, so that the blocks with most
-// tiles (the first keys, the last rows, under a causal mask) start first in all of them.
+// Where the block with this index works; false where nobody does.
 template <bool kOwnsKeys>
-__device__ inline bool find_sparse_gradient_place(const ProblemView &problem, int query_tiles, int index,
+__device__ inline bool find_sparse_gradient_place(const ProblemView &problem, const HeadGroups &order, int index,
                                                   SparseGradientPlace &place) {
   if constexpr (kOwnsKeys) {
-    const int key_heads = problem.query_heads / problem.group;
-    const int heads = problem.query_starts != nullptr ? key_heads : key_heads * problem.batch;
-    const int blocks = static_cast<int>(gridDim.x) / heads;
-    const KeyBlockPlace at =
-        KeyBlockPlace::of(problem, kSparseGradientTile, index % heads * blocks + index / heads);
+    const KeyBlockPlace at = KeyBlockPlace::of(problem, order, kSparseGradientTile, index);
     if (at.sequence < 0) return false;
     place.sequence = Sequence::at(problem, at.sequence);
     place.head = at.key_head;
@@ -571,7 +566,7 @@ __device__ inline bool find_sparse_gradient_place(const ProblemView &problem, in
       place.common_end = rows_that_see(problem, place.sequence, place.first_row, place.first_row + 1).end;
     }
   } else {
-    const BlockPlace at = BlockPlace::of(problem, {query_tiles, problem.query_heads * problem.batch}, index);
+    const BlockPlace at = BlockPlace::of(problem, order, index);
     place.sequence = Sequence::at(problem, at.sequence);
     place.head = at.head;
     place.first_row = at.query_block * kSparseGradientTile;
@@ -603,7 +598,7 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   if (threadIdx.x == 0) {
     SparseGradientPlace place{};
     place.exists =
-        find_sparse_gradient_place<kOwnsKeys>(a.problem, a.query_tiles, static_cast<int>(blockIdx.x), place);
+        find_sparse_gradient_place<kOwnsKeys>(a.problem, a.order, static_cast<int>(blockIdx.x), place);
     shared.place = place;
   }
   if (static_cast<int>(threadIdx.x) < Shape::kColumns) shared.marks[threadIdx.x] = 0.0f;

@@ -15,17 +15,18 @@
 
 #include <cmath>
 
+#include "device/sequence.h"
 #include "operators/threshold_differential/backward_problem.h"
 
 namespace sieve::threshold_differential {
 
-inline int32_t query_tiles(const BackwardPlan &plan) {
-  return (plan.problem.queries + kSurvivorTile - 1) / kSurvivorTile;
+// Blocks of 64 query rows, those of all heads and sequences side by side.
+inline HeadGroups query_order(const BackwardPlan &plan) {
+  return {(plan.problem.queries + kSurvivorTile - 1) / kSurvivorTile, plan.problem.query_heads * plan.problem.batch};
 }
-
-// Blocks of 64 query rows, of all heads and sequences: block (tile, sequence, head), heads lying side by side.
 inline int64_t query_blocks(const BackwardPlan &plan) {
-  return static_cast<int64_t>(query_tiles(plan)) * plan.problem.query_heads * plan.problem.batch;
+  const HeadGroups order = query_order(plan);
+  return static_cast<int64_t>(order.blocks) * order.width;
 }
 
 // A power of two that bounds the factors f_i of fp16 (a norm with an eps near 0 does not bound them: 2^10 then).

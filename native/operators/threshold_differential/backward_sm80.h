@@ -10,7 +10,7 @@ namespace sieve::threshold_differential {
 
 // One of the two sweeps: kOwnsKeys has gradients of keys and values, the other those of queries and sums of rows.
 template <class Shape, bool kOwnsKeys>
-cudaError_t launch_sweep(const BackwardPlan &plan, int64_t blocks, cudaStream_t stream) {
+cudaError_t launch_sweep(const BackwardPlan &plan, cudaStream_t stream) {
   using Policy = Gradient<Shape>;
   const ForwardPlan &forward = plan.forward;
   SparseGradientArguments<Policy> a{};
@@ -35,7 +35,14 @@ cudaError_t launch_sweep(const BackwardPlan &plan, int64_t blocks, cudaStream_t 
   }
   a.query_rows = forward.query_rows;
   a.key_rows = forward.key_rows;
-  a.query_tiles = query_tiles(plan);
+  // All heads lie side by side, so that the blocks that may have most tiles (the first keys, the last rows, under a causal
+  // mask) start first in each.
+  a.order = query_order(plan);
+  if constexpr (kOwnsKeys) {
+    a.order = KeyBlockPlace::order(plan.problem, kSparseGradientTile, 1);
+    a.order.width = plan.problem.query_heads * plan.problem.batch;
+  }
+  const int64_t blocks = kOwnsKeys ? KeyBlockPlace::count(plan.problem, a.order) : query_blocks(plan);
   const WeightArguments weights = weight_arguments(forward);
   a.policy.beta = weights.beta;
   a.policy.lambda = weights.lambda;
@@ -74,11 +81,9 @@ cudaError_t launch_backward_sm80(const BackwardPlan &plan, cudaStream_t stream) 
                              plan.row_sums != nullptr ||
                              (plan.gate_gradient.data != nullptr && !problem.epilogue.rms_norm);
   if (wants_keys)
-    error = launch_sweep<KeyShape, true>(
-        plan, KeyBlockPlace::blocks_of_head(problem, kSparseGradientTile) * (problem.query_heads / problem.group),
-        stream);
+    error = launch_sweep<KeyShape, true>(plan, stream);
   if (error == cudaSuccess && wants_queries)
-    error = launch_sweep<QueryShape, false>(plan, query_blocks(plan), stream);
+    error = launch_sweep<QueryShape, false>(plan, stream);
   return error == cudaSuccess ? launch_parameters(plan, stream) : error;
 }
 

@@ -32,8 +32,9 @@ cudaError_t launch_forward_sm90(const ForwardPlan &plan, cudaStream_t stream) {
   a.output = plan.output;
   a.output_type = plan.output_type;
   a.value_dim = plan.value_dim;
-  a.order = tile_order(plan.problem, Shape::kRows, (Shape::kViews * plan.head_dim + plan.value_dim) * 2);
-  a.tiles = a.order.query_blocks * plan.problem.query_heads * plan.problem.batch;
+  a.order = tile_order(plan.problem, Shape::kRows, (Shape::kViews * plan.head_dim + plan.value_dim) * 2,
+                       plan.multiprocessors);
+  a.tiles = a.order.blocks * plan.problem.query_heads * plan.problem.batch;
   a.next_tile = plan.next_tile;
   a.policy = weight_arguments(plan);
 

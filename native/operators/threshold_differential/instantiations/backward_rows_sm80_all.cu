@@ -17,7 +17,7 @@ struct PrepareArguments {
   ScalarView beta;
   float kappa;
   float upstream_scale;
-  int32_t query_tiles;
+  HeadGroups order;
   int32_t head_dim;
   int32_t value_dim;
   int64_t query_rows;
@@ -41,8 +41,7 @@ template <typename Element>
 __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant__ PrepareArguments a) {
   __shared__ float gains[kRowsPerPass][kGainChannels];
   const EpilogueView &epilogue = a.problem.epilogue;
-  const BlockPlace place = BlockPlace::of(a.problem, {a.query_tiles, a.problem.query_heads * a.problem.batch},
-                                          static_cast<int>(blockIdx.x));
+  const BlockPlace place = BlockPlace::of(a.problem, a.order, static_cast<int>(blockIdx.x));
   const Sequence sequence = Sequence::at(a.problem, place.sequence);
   const int first_row = place.query_block * kSurvivorTile;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kLanes, channel = lane * 8;
@@ -173,7 +172,7 @@ cudaError_t launch_prepare(const BackwardPlan &plan, bool is_bfloat16, cudaStrea
   a.beta = forward.beta;
   a.kappa = forward.kappa;
   a.upstream_scale = upstream_scale(plan, !is_bfloat16);
-  a.query_tiles = query_tiles(plan);
+  a.order = query_order(plan);
   a.head_dim = forward.head_dim;
   a.value_dim = forward.value_dim;
   a.query_rows = forward.query_rows;
