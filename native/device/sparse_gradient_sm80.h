@@ -24,8 +24,8 @@
 // Scoring twice is what the second sweep costs: where every tile is active 11 products instead of 8, where 3 % are,
 // nothing that matters beside finding them.
 //
-// Where the sums of 16 rows do not fit the registers, kSplit warps share the rows: each repeats the scores and sums its
-// part of the channels. Registers: sums (kViews kHeadDim + value_dim of key blocks) / (2 kSplit), exceedances
+// Where the sums of 16 rows do not fit the registers, two warps share the rows (kSplit): each looks for weights in half
+// of the columns, tells the other (pair barrier), and sums its part of the channels of what either found. Registers: sums (kViews kHeadDim + value_dim of key blocks) / (2 kSplit), exceedances
 // kViews kChunk / 2, G 8. Shared memory: rows and their values, kStages of columns.
 //
 // Values that are not finite stay with the pairs that see them: rows, as A operands, reach their own sums only. Columns
@@ -49,6 +49,7 @@
 #include "device/gradient_products.h"
 #include "device/gradient_tiles.h"
 #include "device/key_blocks.h"
+#include "device/ptx/warpgroup.h"
 
 namespace sieve {
 
@@ -119,6 +120,7 @@ struct SparseGradientSharedMemory {
   float column_scalars[Shape::kStages][kColumnScalars][Shape::kColumns];
   float marks[Shape::kColumns];  // NaN: the column is not finite
   uint32_t active[kViews][Shape::kSegment / 32];
+  int found[2][kRows / 16][2];  // of a pair of warps, this chunk and the one before: the half of each has a weight
   SparseGradientPlace place;
 };
 
@@ -142,6 +144,7 @@ struct SparseGradientBlock {
   static_assert(kThreads == kRows / 16 * 32 * kSplit, "every warp, or kSplit of them, own 16 rows");
   static_assert(kColumns % kChunk == 0 && (kChunk == 16 || kChunk == 32) && kSparseGradientTile % kColumns == 0, "whole chunks, whole tiles");
   static_assert(kThreads >= kColumns, "one thread poisons a column");
+  static_assert(kSplit == 1 || (kSplit == 2 && kChunk == 32), "16 columns for each of two warps");
   using RowTile = SharedTile<kRows, kD>;
   using RowValueTile = SharedTile<kRows, kV>;
 
@@ -290,13 +293,22 @@ struct SparseGradientBlock {
     }
   }
 
-  using Scores = Accumulators<1, kChunk>;
-
-  // Scores -> exceedances; those without a weight are -1 or less than 0. Returns which 16 columns have one.
-  __device__ uint32_t exceed(Scores (&scores)[kViews], const bool (&active)[kViews], int stage, int chunk, int column,
-                             bool masked) const {
+  // Exceedances of `kCount` columns; those without a weight are -1 or less than 0. Returns which 16 have one.
+  template <int kCount>
+  using Scores = Accumulators<1, kCount>;
+  template <int kCount>
+  __device__ uint32_t exceed(Scores<kCount> (&scores)[kViews], const bool (&active)[kViews], int stage, int chunk,
+                             int column, bool masked) const {
+#pragma unroll
+    for (int view = 0; view < kViews; ++view) {
+      if (!active[view]) continue;
+      RowsInShared<1, kRows, kD> rows;
+      rows.load(ptx::shared_address(shared.rows[view]), warp_row());
+      score_product<Element, 1, kCount, kColumns, kD>(
+          scores[view], rows, ptx::shared_address(shared.stages[stage].columns[view]), chunk);
+    }
     const int first = chunk + 2 * (lane() & 3);
-    bool any[kChunk / 16] = {};
+    bool any[kCount / 16] = {};
     RowRange range[2];
     if (masked) {
 #pragma unroll
@@ -306,7 +318,7 @@ struct SparseGradientBlock {
     row_floats(own[0], 0);
     row_floats(own[1], 1);
 #pragma unroll
-    for (int n = 0; n < kChunk / 8; ++n) {
+    for (int n = 0; n < kCount / 8; ++n) {
       float other[2][SharedMemory::kColumnScalars];
       column_floats(other, stage, first + 8 * n);
 #pragma unroll
@@ -326,7 +338,7 @@ struct SparseGradientBlock {
     }
     uint32_t pieces = 0;
 #pragma unroll
-    for (int i = 0; i < kChunk / 16; ++i) pieces |= __any_sync(0xffffffffu, any[i]) ? 1u << i : 0u;
+    for (int i = 0; i < kCount / 16; ++i) pieces |= __any_sync(0xffffffffu, any[i]) ? 1u << i : 0u;
     return pieces;
   }
 
@@ -345,9 +357,10 @@ struct SparseGradientBlock {
       return other;
   }
 
-  // 16 columns that hold a weight, from `first_tile` 8-column tiles of the chunk on.
-  template <int kFirstTile>
-  __device__ void add_piece(const Scores (&excess)[kViews], int stage, int chunk, const typename Policy::Tile &tile) {
+  // 16 columns that hold a weight, the exceedances of which begin kFirstTile tiles of 8 columns behind `chunk`.
+  template <int kFirstTile, int kCount>
+  __device__ void add_piece(const Scores<kCount> (&excess)[kViews], int stage, int chunk,
+                            const typename Policy::Tile &tile) {
     constexpr int kFirst = 8 * kFirstTile;
     typename SharedMemory::Stage &columns = shared.stages[stage];
     Accumulators<1, 16> products;
@@ -414,7 +427,7 @@ struct SparseGradientBlock {
         const int c = thread();
         if (c < kColumns && shared.marks[c] != 0.0f) {
           shared.marks[c] = 0.0f;
-          Policy::template poison<!kOwnsKeys>(shared.column_scalars[stage], c);
+          Policy::template poison<kOwnsKeys>(shared.column_scalars[stage], c);
         }
         __syncthreads();
       }
@@ -426,19 +439,24 @@ struct SparseGradientBlock {
     for (int view = 0; view < kViews; ++view) active[view] = is_active(item.candidate, view);
 #pragma unroll 1
     for (int chunk = 0; chunk < kColumns; chunk += kChunk) {
-      Scores scores[kViews];
-#pragma unroll
-      for (int view = 0; view < kViews; ++view) {
-        if (!active[view]) continue;
-        RowsInShared<1, kRows, kD> rows;
-        rows.load(ptx::shared_address(shared.rows[view]), warp_row());
-        score_product<Element, 1, kChunk, kColumns, kD>(scores[view], rows, ptx::shared_address(columns.columns[view]),
-                                                        chunk);
+      if constexpr (kSplit == 1) {
+        Scores<kChunk> excess[kViews];
+        const uint32_t pieces = exceed<kChunk>(excess, active, stage, chunk, column, masked);
+        if ((pieces & 1) != 0) add_piece<0, kChunk>(excess, stage, chunk, tile);
+        if constexpr (kChunk == 32)
+          if ((pieces & 2) != 0) add_piece<2, kChunk>(excess, stage, chunk, tile);
+      } else {
+        int(&found)[2] = shared.found[chunk / kChunk % 2][warp_row() / 16];
+        Scores<16> excess[kViews];
+        const bool has_own = exceed<16>(excess, active, stage, chunk + 16 * part(), column, masked) != 0;
+        if (lane() == 0) found[part()] = has_own;
+        ptx::bar_sync(1 + warp_row() / 16, 64);  // pair barrier
+        if (has_own) add_piece<0, 16>(excess, stage, chunk + 16 * part(), tile);
+        if (found[part() ^ 1] != 0) {
+          exceed<16>(excess, active, stage, chunk + 16 * (part() ^ 1), column, masked);
+          add_piece<0, 16>(excess, stage, chunk + 16 * (part() ^ 1), tile);
+        }
       }
-      const uint32_t pieces = exceed(scores, active, stage, chunk, column, masked);
-      if ((pieces & 1) != 0) add_piece<0>(scores, stage, chunk, tile);
-      if constexpr (kChunk == 32)
-        if ((pieces & 2) != 0) add_piece<2>(scores, stage, chunk, tile);
     }
   }
 

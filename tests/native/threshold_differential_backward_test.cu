@@ -432,6 +432,7 @@ void test_properties(int32_t dtype, int dim, int value_dim) {
 
   c.lambda = 0.3;
   c.beta = 50;
+  c.kappa = 0.5;  // where one key has a threshold, too
   const Result none = run(both, false);
   for (size_t i = 0; i < kGradients; ++i) CHECK(all_zero(*both.gradients[i], none.gradients[i]));
   for (const float x : none.parameters) CHECK(x == 0.0f);
@@ -574,7 +575,9 @@ int main() {
        .batch = 2, .queries = 300, .keys = 417, .causal = false, .lambda = -1.5, .strided = true},
       {.name = "beta < 0, cubic, norm, window 37",
        .queries = 200, .keys = 200, .window = 37, .beta = -0.2, .lambda = 0.7, .kappa = 2, .power = 3, .norm = true},
-      {.name = "huge beta: nothing survives", .queries = 130, .keys = 130, .beta = 50, .norm = true, .gate = true},
+      {.name = "huge beta: only the row with a single key survives", .queries = 130, .keys = 130, .beta = 50},
+      {.name = "huge beta, kappa below 1: nothing survives",
+       .queries = 130, .keys = 130, .beta = 50, .kappa = 0.5, .norm = true, .gate = true},
       {.name = "packed, grouped heads, gate", .query_heads = 4, .queries = 600, .keys = 640, .gate = true, .packed = true},
       {.name = "packed, norm, strided", .queries = 600, .keys = 640, .norm = true, .packed = true, .strided = true},
       {.name = "padded keys", .batch = 3, .queries = 200, .keys = 260, .lengths = true},

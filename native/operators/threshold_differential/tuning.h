@@ -88,14 +88,13 @@ struct GradientTiling {
 };
 
 constexpr GradientTiling key_gradient_tiling(int head_dim, int value_dim) {
-  if (head_dim == 64 && value_dim == 64) return {64, 2, 32, 1, 2};
-  if (head_dim == 64) return {32, 2, 32, 1, 2};
+  if (head_dim == 64) return {64, 1, 16, 1, value_dim == 64 ? 3 : 2};
   return {32, 2, 32, 2, 1};
 }
 
-constexpr GradientTiling query_gradient_tiling(int head_dim, int value_dim) {
-  if (head_dim == 64 && value_dim == 64) return {64, 2, 32, 1, 2};
-  return {32, 2, 32, 1, 2};
+constexpr GradientTiling query_gradient_tiling(int head_dim) {
+  if (head_dim == 64) return {64, 1, 16, 1, 3};
+  return {32, 2, 16, 1, 2};
 }
 
 template <typename T, int kDim, int kValue, int kViewCount, GradientTiling kTiling>
@@ -116,7 +115,7 @@ struct GradientShape {
 template <typename T, int kDim, int kValue, int kViewCount>
 using KeyGradientShape = GradientShape<T, kDim, kValue, kViewCount, key_gradient_tiling(kDim, kValue)>;
 template <typename T, int kDim, int kValue, int kViewCount>
-using QueryGradientShape = GradientShape<T, kDim, kValue, kViewCount, query_gradient_tiling(kDim, kValue)>;
+using QueryGradientShape = GradientShape<T, kDim, kValue, kViewCount, query_gradient_tiling(kDim)>;
 
 // ---- decode: a warp reads its keys through a ring of its own, kStages steps of kStepKeys keys deep.
 struct DecodeTiling {

@@ -1,7 +1,7 @@
 // Threshold differential attention, forward and backward, in float64, pair by pair, nothing clever: what the backward
 // kernels are held to in native tests. The formulas are those of sieve/attention.h and their derivatives. `rounded`
-// repeats what a plain evaluation in the element type does: the gradients before a norm, the weights and the score
-// gradients are rounded (to its digits, not to its exponents) before they are multiplied; sums stay exact.
+// repeats what a plain evaluation in the element type does: the gradients before a norm, the weights (of forward, too) and
+// the score gradients are rounded (to its digits, not to its exponents) before they are multiplied; sums stay exact.
 #pragma once
 
 #include <algorithm>
@@ -123,7 +123,8 @@ __global__ void naive_threshold_rows(NaiveThresholdSequence p) {
   __syncthreads();
   double x = 0;
   for (int key = 0; key < p.keys; ++key)
-    if (weights[key] != 0 && mine) x += weights[key] * naive_element<Element>(p.value, key_head, key, channel);
+    if (weights[key] != 0 && mine)
+      x += naive_digits(weights[key], p.rounded, kDigits) * naive_element<Element>(p.value, key_head, key, channel);
   const double dy = mine ? naive_element<Element>(p.output_gradient, head, row, channel) : 0;
   const double gate = p.gate == nullptr ? 1 : 1 / (1 + exp(-static_cast<double>(p.gate[head * p.scalar_stride + row])));
   const double gain = p.gain != nullptr && mine ? static_cast<double>(p.gain[channel]) : 1;
