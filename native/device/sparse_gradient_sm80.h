@@ -36,7 +36,8 @@
 //   kQueryScalars, kKeyScalars          floats of a query row and of a key (SparseGradientArguments says where they lie)
 //   active(arguments, ...)              bits of a tile, one a view
 //   exceedance(score, view, q, k)       > 0 or NaN: the pair has a weight; q and k are the floats of the pair
-//   tile(arguments, ...)                what all pairs of a tile have in common
+//   tile(arguments, head)               a float that all pairs of a tile have in common; weigh gets it
+//   key_scale(arguments, ...)           factor of what a block of keys sums; weigh multiplies with it
 //   with_power(arguments, function)     calls it with a constant that weigh takes, chosen once for many pairs
 //   weigh<constant, kOwnsKeys>(...)     weight and score gradients of a pair, with what their sums want multiplied in;
 //                                       Sums: what a query row adds up besides
@@ -122,6 +123,8 @@ struct SparseGradientSharedMemory {
   uint32_t active[kViews][Shape::kSegment / 32];
   int found[2][kRows / 16][2];  // of a pair of warps, this chunk and the one before: the half of each has a weight
   SparseGradientPlace place;
+  float tile;
+  float key_scale;
 };
 
 template <class Policy, bool kOwnsKeys>
@@ -359,8 +362,7 @@ struct SparseGradientBlock {
 
   // 16 columns that hold a weight, the exceedances of which begin kFirstTile tiles of 8 columns behind `chunk`.
   template <int kFirstTile, int kCount>
-  __device__ void add_piece(const Scores<kCount> (&excess)[kViews], int stage, int chunk,
-                            const typename Policy::Tile &tile) {
+  __device__ void add_piece(const Scores<kCount> (&excess)[kViews], int stage, int chunk) {
     constexpr int kFirst = 8 * kFirstTile;
     typename SharedMemory::Stage &columns = shared.stages[stage];
     Accumulators<1, 16> products;
@@ -387,7 +389,7 @@ struct SparseGradientBlock {
 #pragma unroll
             for (int view = 0; view < kViews; ++view) x[view] = excess[view][0][kFirstTile + n][2 * half + e];
             w[e] = Policy::template weigh<decltype(power)::value, kOwnsKeys>(
-                a.policy, tile, x, products[0][n][2 * half + e], pick_query(own[half], other[e]),
+                a.policy, shared.tile, shared.key_scale, x, products[0][n][2 * half + e], pick_query(own[half], other[e]),
                 pick_key(own[half], other[e]), g, row_sums[half]);
 #pragma unroll
             for (int view = 0; view < kViews; ++view) d[view][e] = g[view];
@@ -432,8 +434,6 @@ struct SparseGradientBlock {
         __syncthreads();
       }
     }
-    const typename Policy::Tile tile = Policy::tile(a.policy, a.problem, place.sequence,
-                                                    kOwnsKeys ? head_of(first_candidate + item.candidate) : place.head);
     bool active[kViews];
 #pragma unroll
     for (int view = 0; view < kViews; ++view) active[view] = is_active(item.candidate, view);
@@ -442,19 +442,19 @@ struct SparseGradientBlock {
       if constexpr (kSplit == 1) {
         Scores<kChunk> excess[kViews];
         const uint32_t pieces = exceed<kChunk>(excess, active, stage, chunk, column, masked);
-        if ((pieces & 1) != 0) add_piece<0, kChunk>(excess, stage, chunk, tile);
+        if ((pieces & 1) != 0) add_piece<0, kChunk>(excess, stage, chunk);
         if constexpr (kChunk == 32)
-          if ((pieces & 2) != 0) add_piece<2, kChunk>(excess, stage, chunk, tile);
+          if ((pieces & 2) != 0) add_piece<2, kChunk>(excess, stage, chunk);
       } else {
         int(&found)[2] = shared.found[chunk / kChunk % 2][warp_row() / 16];
         Scores<16> excess[kViews];
         const bool has_own = exceed<16>(excess, active, stage, chunk + 16 * part(), column, masked) != 0;
         if (lane() == 0) found[part()] = has_own;
         ptx::bar_sync(1 + warp_row() / 16, 64);  // pair barrier
-        if (has_own) add_piece<0, 16>(excess, stage, chunk + 16 * part(), tile);
+        if (has_own) add_piece<0, 16>(excess, stage, chunk + 16 * part());
         if (found[part() ^ 1] != 0) {
           exceed<16>(excess, active, stage, chunk + 16 * (part() ^ 1), column, masked);
-          add_piece<0, 16>(excess, stage, chunk + 16 * (part() ^ 1), tile);
+          add_piece<0, 16>(excess, stage, chunk + 16 * (part() ^ 1));
         }
       }
     }
@@ -553,7 +553,7 @@ struct SparseGradientBlock {
       if constexpr (kOwnsKeys)
         store<kWarpValueChannels>(
             value_sums[0], half, a.value_gradient, a.value_gradient_type,
-            Policy::finish_value(a.policy, a.problem, place.sequence, place.column_head),
+            Policy::finish_value(a.policy, shared.key_scale),
             part() * kWarpValueChannels, a.value_dim);
     }
   }
@@ -618,6 +618,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
     place.exists =
         find_sparse_gradient_place<kOwnsKeys>(a.problem, a.order, static_cast<int>(blockIdx.x), place);
     shared.place = place;
+    if (kOwnsKeys && place.exists)
+      shared.key_scale = Policy::key_scale(a.policy, a.problem, place.sequence, place.column_head);
   }
   if (static_cast<int>(threadIdx.x) < Shape::kColumns) shared.marks[threadIdx.x] = 0.0f;
   __syncthreads();
@@ -650,6 +652,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
     int stage = 0;
 #pragma unroll 1
     for (; item.candidate < Shape::kSegment; item = block.next(item)) {
+      if (threadIdx.x == 0)
+        shared.tile = Policy::tile(a.policy, kOwnsKeys ? block.head_of(first + item.candidate) : shared.place.head);
       ptx::cp_async_wait_group<kStages - 1>();
       __syncthreads();  // barrier A
       block.visit(first, item, stage);

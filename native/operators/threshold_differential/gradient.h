@@ -58,18 +58,11 @@ struct Gradient {
     return fmaf(score * k[view], q[kQueryNorm + view], -q[kThreshold]);
   }
 
-  struct Tile {
-    float lambda;
-    float weight_scale;
-  };
+  __device__ static float tile(const Arguments &a, int head) { return a.lambda.at(head); }
 
-  __device__ static Tile tile(const Arguments &a, const ProblemView &problem, const Sequence &sequence, int head) {
-    return {a.lambda.at(head), weight_scale(a, problem, sequence, head / problem.group * problem.group)};
-  }
-
-  // Of the group of heads that begins at `head`.
-  __device__ static float weight_scale(const Arguments &a, const ProblemView &problem, const Sequence &sequence,
-                                       int head) {
+  // Of the weights, for the group of heads that begins at `head`.
+  __device__ static float key_scale(const Arguments &a, const ProblemView &problem, const Sequence &sequence,
+                                    int head) {
     if constexpr (!kScaled) return 1.0f;
     float exponent = 100.0f;
     for (int i = head; i < head + problem.group; ++i) {
@@ -130,15 +123,16 @@ struct Gradient {
   };
 
   template <Power kPower, bool kOwnsKeys>
-  __device__ static float weigh(const Arguments &a, const Tile &tile, const float (&excess)[kViews], float g,
-                                const QueryFloats &q, const KeyFloats &k, float (&gradients)[kViews], Sums &sums) {
+  __device__ static float weigh(const Arguments &a, const float &lambda, const float &key_scale,
+                                const float (&excess)[kViews], float g, const QueryFloats &q, const KeyFloats &k,
+                                float (&gradients)[kViews], Sums &sums) {
     float weight = 0.0f;
 #pragma unroll
     for (int view = 0; view < kViews; ++view) {
       const float e = ptx::max_nan(excess[view], 0.0f);
       const float own = exceedance_power<kPower>(e, a.power);
       const float d = times(slope<kPower>(e, a.power), g);
-      const float gradient = view == 0 ? d : -tile.lambda * d;
+      const float gradient = view == 0 ? d : -lambda * d;
       if constexpr (kOwnsKeys) {
         gradients[view] = narrow(times(gradient, q[kUpstream] * q[kQueryNorm + view]));
       } else {
@@ -146,10 +140,10 @@ struct Gradient {
         sums.threshold -= gradient;
         if (view == 1) sums.lambda -= times(own, g);
       }
-      weight = view == 0 ? own : fmaf(-tile.lambda, own, weight);
+      weight = view == 0 ? own : fmaf(-lambda, own, weight);
     }
     if constexpr (kOwnsKeys)
-      weight = narrow(times(weight, q[kUpstream] * tile.weight_scale));
+      weight = narrow(times(weight, kScaled ? q[kUpstream] * key_scale : q[kUpstream]));
     else
       sums.gate += times(weight, g);
     return weight;
@@ -177,10 +171,7 @@ struct Gradient {
   __device__ static Finish finish_key(const Arguments &a, int view, const KeyFloats &k, float dot) {
     return finish(k[view], a.upstream_scale, dot);
   }
-  __device__ static float finish_value(const Arguments &a, const ProblemView &problem, const Sequence &sequence,
-                                       int head) {
-    return a.upstream_scale / weight_scale(a, problem, sequence, head);
-  }
+  __device__ static float finish_value(const Arguments &a, float key_scale) { return a.upstream_scale / key_scale; }
 
   // Gradients of gates without a norm; what this block adds to those of beta, kappa and lambda.
   template <int kRows>
