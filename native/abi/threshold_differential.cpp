@@ -55,8 +55,7 @@ int64_t survivor_words(const Dimensions &d) {
   return (d.keys + kKeysOfWord - 1) / kKeysOfWord;
 }
 
-SurvivorTiles require_survivor_tiles(const sieve_tensor &tiles, const sieve_attention_problem &p,
-                                     const Dimensions &d) {
+SurvivorTiles require_survivor_tiles(const sieve_tensor &tiles, const sieve_attention_problem &p, const Dimensions &d) {
   if (tiles.data == nullptr) return {};
   require_tensor("survivor_tiles", tiles, {d.batch, d.query_heads, survivor_tile_rows(p, d), survivor_words(d)});
   require_dtype("survivor_tiles", tiles, SIEVE_DTYPE_INT32);
@@ -165,7 +164,8 @@ extern "C" {
 int32_t sieve_tda_forward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
                                     const sieve_tda_forward_arguments *arguments, uint64_t *bytes) {
   return sieve::guarded(__func__, [&] {
-    const sieve::threshold_differential::ForwardCall call = sieve::threshold_differential::plan_forward(context, problem, arguments, nullptr);
+    const sieve::threshold_differential::ForwardCall call =
+        sieve::threshold_differential::plan_forward(context, problem, arguments, nullptr);
     sieve::require_pointer("bytes", bytes);
     *bytes = call.workspace_bytes;
   });
@@ -175,7 +175,8 @@ int32_t sieve_tda_forward(const sieve_context *context, const sieve_attention_pr
                           const sieve_tda_forward_arguments *arguments, void *workspace, uint64_t workspace_bytes,
                           void *stream) {
   return sieve::guarded(__func__, [&] {
-    const sieve::threshold_differential::ForwardCall call = sieve::threshold_differential::plan_forward(context, problem, arguments, workspace);
+    const sieve::threshold_differential::ForwardCall call =
+        sieve::threshold_differential::plan_forward(context, problem, arguments, workspace);
     sieve::require_workspace(workspace, workspace_bytes, call.workspace_bytes);
     const sieve::runtime::DeviceScope scope(context->device);
     sieve::runtime::check_launch(call.kernel->launch[call.plan.views - 1](call.plan, stream), "launching tda forward");

@@ -36,14 +36,14 @@ void plan_gradients(const sieve_attention_problem &p, const sieve_tda_backward_a
   const int32_t dtype = a.query1.dtype;
   bool any = plan_gradient("query1_gradient", a.query1_gradient, a.query1, dtype, plan.query_gradient[0],
                            plan.query_gradient_type[0]);
-  any |= plan_gradient("key1_gradient", a.key1_gradient, a.key1, dtype, plan.key_gradient[0],
-                       plan.key_gradient_type[0]);
+  any |=
+      plan_gradient("key1_gradient", a.key1_gradient, a.key1, dtype, plan.key_gradient[0], plan.key_gradient_type[0]);
   any |= plan_gradient("query2_gradient", a.query2_gradient, a.query2, dtype, plan.query_gradient[1],
                        plan.query_gradient_type[1]);
-  any |= plan_gradient("key2_gradient", a.key2_gradient, a.key2, dtype, plan.key_gradient[1],
-                       plan.key_gradient_type[1]);
-  any |= plan_gradient("value_gradient", a.value_gradient, a.value, dtype, plan.value_gradient,
-                       plan.value_gradient_type);
+  any |=
+      plan_gradient("key2_gradient", a.key2_gradient, a.key2, dtype, plan.key_gradient[1], plan.key_gradient_type[1]);
+  any |=
+      plan_gradient("value_gradient", a.value_gradient, a.value, dtype, plan.value_gradient, plan.value_gradient_type);
   if (a.gate_gradient.data != nullptr) {
     if (p.gate.data == nullptr) require_absent("gate_gradient", a.gate_gradient, "the problem has no gate");
     require_row_values({"gate_gradient", &a.gate_gradient}, d);
@@ -121,8 +121,8 @@ BackwardCall plan_backward(const sieve_context *context, const sieve_attention_p
   require_parameters(a.beta, a.lambda, a.kappa, a.power, plan.forward);
   require_block_count(plan.problem);
 
-  call.kernel = choose_kernel(backward_kernels(), c, SIEVE_OPERATION_TDA, SIEVE_DIRECTION_BACKWARD, p.path,
-                              a.query1.dtype, d);
+  call.kernel =
+      choose_kernel(backward_kernels(), c, SIEVE_OPERATION_TDA, SIEVE_DIRECTION_BACKWARD, p.path, a.query1.dtype, d);
   const int32_t path = path_of(
       p, {{"query1", &a.query1}, {"key1", &a.key1}, {"query2", &a.query2}, {"key2", &a.key2}, {"value", &a.value}});
   const ForwardKernel *forward =

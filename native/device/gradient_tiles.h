@@ -1,5 +1,5 @@
-// Tiles of rows on their way into backward pipelines: copies by all threads of a block, and the taking out of values that
-// are not finite before they stand where a zero weight would not stop them.
+// Tiles of rows on their way into backward pipelines: copies by all threads of a block, and the taking out of values
+// that are not finite before they stand where a zero weight would not stop them.
 #pragma once
 
 #include "device/element.h"

@@ -25,22 +25,23 @@
 // nothing that matters beside finding them.
 //
 // Where the sums of 16 rows do not fit the registers, two warps share the rows (kSplit): each looks for weights in half
-// of the columns, tells the other (pair barrier), and sums its part of the channels of what either found. Registers: sums (kViews kHeadDim + value_dim of key blocks) / (2 kSplit), exceedances
-// kViews kChunk / 2, G 8. Shared memory: rows and their values, kStages of columns.
+// of the columns, tells the other (pair barrier), and sums its part of the channels of what either found. Registers:
+// sums (kViews kHeadDim + value_dim of key blocks) / (2 kSplit), exceedances kViews kChunk / 2, G 8. Shared memory:
+// rows and their values, kStages of columns.
 //
 // Values that are not finite stay with the pairs that see them: rows, as A operands, reach their own sums only. Columns
 // are B operands of the sums; where a row does not see one of them, theirs are replaced by zero and their scalars by
 // NaN, and what is not visible has no weight whatever its score.
 //
 // A policy has Shape (numbers), Arguments (plain data), and
-//   kQueryScalars, kKeyScalars          floats of a query row and of a key (SparseGradientArguments says where they lie)
+//   kQueryScalars, kKeyScalars          how many floats a query row and a key have
 //   active(arguments, ...)              bits of a tile, one a view
 //   exceedance(score, view, q, k)       > 0 or NaN: the pair has a weight; q and k are the floats of the pair
 //   tile(arguments, head)               a float that all pairs of a tile have in common; weigh gets it
 //   key_scale(arguments, ...)           factor of what a block of keys sums; weigh multiplies with it
 //   with_power(arguments, function)     calls it with a constant that weigh takes, chosen once for many pairs
-//   weigh<constant, kOwnsKeys>(...)     weight and score gradients of a pair, with what their sums want multiplied in;
-//                                       Sums: what a query row adds up besides
+//   weigh<constant, kOwnsKeys>(...)     weight and score gradients of a pair, times what their sums want
+//   Sums                                what a query row adds up besides
 //   poison<of_queries>(scalars, column) makes the pairs of a column NaN
 //   finish_query, finish_key, ...       factors of finished sums
 //   close_rows, no_rows                 what becomes of the Sums of a block of query rows
@@ -145,7 +146,8 @@ struct SparseGradientBlock {
   static constexpr int kWarpChannels = kD / kSplit;
   static constexpr int kWarpValueChannels = kV / kSplit;
   static_assert(kThreads == kRows / 16 * 32 * kSplit, "every warp, or kSplit of them, own 16 rows");
-  static_assert(kColumns % kChunk == 0 && (kChunk == 16 || kChunk == 32) && kSparseGradientTile % kColumns == 0, "whole chunks, whole tiles");
+  static_assert(kColumns % kChunk == 0 && (kChunk == 16 || kChunk == 32) && kSparseGradientTile % kColumns == 0,
+                "whole chunks, whole tiles");
   static_assert(kThreads >= kColumns, "one thread poisons a column");
   static_assert(kSplit == 1 || (kSplit == 2 && kChunk == 32), "16 columns for each of two warps");
   using RowTile = SharedTile<kRows, kD>;
@@ -167,12 +169,8 @@ struct SparseGradientBlock {
 
   __device__ const TensorView &row_tensor(int view) const { return kOwnsKeys ? a.key[view] : a.query[view]; }
   __device__ const TensorView &column_tensor(int view) const { return kOwnsKeys ? a.query[view] : a.key[view]; }
-  __device__ int64_t row_start() const {
-    return kOwnsKeys ? place.sequence.key_start : place.sequence.query_start;
-  }
-  __device__ int64_t column_start() const {
-    return kOwnsKeys ? place.sequence.query_start : place.sequence.key_start;
-  }
+  __device__ int64_t row_start() const { return kOwnsKeys ? place.sequence.key_start : place.sequence.query_start; }
+  __device__ int64_t column_start() const { return kOwnsKeys ? place.sequence.query_start : place.sequence.key_start; }
   __device__ int column_end() const { return kOwnsKeys ? place.sequence.queries : place.sequence.keys; }
 
   // Floats of rows and of columns: what belongs to keys or queries, from a row of either tensor on.
@@ -286,12 +284,11 @@ struct SparseGradientBlock {
   __device__ RowRange visible(int half, int column) const {
     const int row = place.first_row + warp_row() + lane() / 4 + 8 * half;
     if constexpr (kOwnsKeys) {
-      const RowRange range = row < place.sequence.keys ? rows_that_see(a.problem, place.sequence, row, row + 1)
-                                                       : RowRange{0, 0};
+      const RowRange range =
+          row < place.sequence.keys ? rows_that_see(a.problem, place.sequence, row, row + 1) : RowRange{0, 0};
       return {range.first - column, range.end - column};
     } else {
-      const KeyRange range =
-          row < place.sequence.queries ? place.sequence.visible(a.problem, row) : KeyRange{0, 0};
+      const KeyRange range = row < place.sequence.queries ? place.sequence.visible(a.problem, row) : KeyRange{0, 0};
       return {range.first - column, range.end - column};
     }
   }
@@ -307,8 +304,8 @@ struct SparseGradientBlock {
       if (!active[view]) continue;
       RowsInShared<1, kRows, kD> rows;
       rows.load(ptx::shared_address(shared.rows[view]), warp_row());
-      score_product<Element, 1, kCount, kColumns, kD>(
-          scores[view], rows, ptx::shared_address(shared.stages[stage].columns[view]), chunk);
+      score_product<Element, 1, kCount, kColumns, kD>(scores[view], rows,
+                                                      ptx::shared_address(shared.stages[stage].columns[view]), chunk);
     }
     const int first = chunk + 2 * (lane() & 3);
     bool any[kCount / 16] = {};
@@ -389,8 +386,8 @@ struct SparseGradientBlock {
 #pragma unroll
             for (int view = 0; view < kViews; ++view) x[view] = excess[view][0][kFirstTile + n][2 * half + e];
             w[e] = Policy::template weigh<decltype(power)::value, kOwnsKeys>(
-                a.policy, shared.tile, shared.key_scale, x, products[0][n][2 * half + e], pick_query(own[half], other[e]),
-                pick_key(own[half], other[e]), g, row_sums[half]);
+                a.policy, shared.tile, shared.key_scale, x, products[0][n][2 * half + e],
+                pick_query(own[half], other[e]), pick_key(own[half], other[e]), g, row_sums[half]);
 #pragma unroll
             for (int view = 0; view < kViews; ++view) d[view][e] = g[view];
           }
@@ -409,8 +406,8 @@ struct SparseGradientBlock {
                                                                chunk + kFirst, part() * kWarpChannels / 16);
     if constexpr (kOwnsKeys)
       sum_product<Element, 1, kWarpValueChannels, 16, kColumns, kV>(value_sums, Rows{weights},
-                                                                    ptx::shared_address(columns.values),
-                                                                    chunk + kFirst, part() * kWarpValueChannels / 16);
+                                                                    ptx::shared_address(columns.values), chunk + kFirst,
+                                                                    part() * kWarpValueChannels / 16);
   }
 
   __device__ void visit(int first_candidate, const Item &item, int stage) {
@@ -474,7 +471,8 @@ struct SparseGradientBlock {
     const int limit = kOwnsKeys && a.problem.query_starts == nullptr ? a.problem.keys : place.first_row + place.rows;
     const int row = place.first_row + warp_row() + lane() / 4 + 8 * half;
     if (gradient.data == nullptr || row >= limit) return;
-    void *target = gradient.row(place.sequence.batch, place.head, row_start() + row, type == OutputType::kFloat32 ? 4 : 2);
+    void *target =
+        gradient.row(place.sequence.batch, place.head, row_start() + row, type == OutputType::kFloat32 ? 4 : 2);
 #pragma unroll
     for (int n = 0; n < kChannels / 8; ++n) {
       const int channel = first_channel + 8 * n + 2 * (lane() & 3);
@@ -551,10 +549,9 @@ struct SparseGradientBlock {
                              part() * kWarpChannels, a.head_dim);
       }
       if constexpr (kOwnsKeys)
-        store<kWarpValueChannels>(
-            value_sums[0], half, a.value_gradient, a.value_gradient_type,
-            Policy::finish_value(a.policy, shared.key_scale),
-            part() * kWarpValueChannels, a.value_dim);
+        store<kWarpValueChannels>(value_sums[0], half, a.value_gradient, a.value_gradient_type,
+                                  Policy::finish_value(a.policy, shared.key_scale), part() * kWarpValueChannels,
+                                  a.value_dim);
     }
   }
 };
@@ -576,9 +573,8 @@ __device__ inline bool find_sparse_gradient_place(const ProblemView &problem, co
     const int last = place.first_row + place.rows - 1;
     const RowRange all = rows_that_see(problem, place.sequence, place.first_row, last + 1);
     place.first_tile = all.first / kSparseGradientTile;
-    place.tiles = all.first < all.end
-                      ? (all.end + kSparseGradientTile - 1) / kSparseGradientTile - place.first_tile
-                      : 0;
+    place.tiles =
+        all.first < all.end ? (all.end + kSparseGradientTile - 1) / kSparseGradientTile - place.first_tile : 0;
     if (place.tiles > 0) {
       place.common_first = rows_that_see(problem, place.sequence, last, last + 1).first;
       place.common_end = rows_that_see(problem, place.sequence, place.first_row, place.first_row + 1).end;
@@ -615,8 +611,7 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
 
   if (threadIdx.x == 0) {
     SparseGradientPlace place{};
-    place.exists =
-        find_sparse_gradient_place<kOwnsKeys>(a.problem, a.order, static_cast<int>(blockIdx.x), place);
+    place.exists = find_sparse_gradient_place<kOwnsKeys>(a.problem, a.order, static_cast<int>(blockIdx.x), place);
     shared.place = place;
     if (kOwnsKeys && place.exists)
       shared.key_scale = Policy::key_scale(a.policy, a.problem, place.sequence, place.column_head);
@@ -665,7 +660,8 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
   }
   ptx::cp_async_wait_group<0>();
   block.finish();
-  if constexpr (!kOwnsKeys) Policy::close_rows(a.policy, a.problem, shared.place, shared.row_scalars, shared.after.sums);
+  if constexpr (!kOwnsKeys)
+    Policy::close_rows(a.policy, a.problem, shared.place, shared.row_scalars, shared.after.sums);
 }
 
 }  // namespace sieve

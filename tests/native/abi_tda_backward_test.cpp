@@ -71,8 +71,7 @@ void test_refusals() {
   REFUSES(kInvalid, c.arguments.gate_gradient = tensor(2, 4, 300, 1, SIEVE_DTYPE_FLOAT32), "gate_gradient",
           "the problem has no gate");
   REFUSES(kInvalid, c.arguments.norm_gain_gradient = &memory, "norm_gain_gradient", "no norm");
-  REFUSES(kInvalid,
-          (c.arguments.query2 = c.arguments.key2 = {}, c.arguments.lambda.value = 0), "query2_gradient",
+  REFUSES(kInvalid, (c.arguments.query2 = c.arguments.key2 = {}, c.arguments.lambda.value = 0), "query2_gradient",
           "no second view");
   REFUSES(kInvalid,
           (c.arguments.query2 = c.arguments.key2 = c.arguments.query2_gradient = c.arguments.key2_gradient = {},
@@ -106,10 +105,11 @@ void test_plan() {
   CHECK(bytes == 4 * rows + 2 * keys + rounded(2 * 4 * 5 * 4));
   call.problem.norm = SIEVE_NORM_RMS;
   CHECK(call.call(&bytes) == SIEVE_STATUS_OK);
-  CHECK(bytes == 4 * rows + 2 * keys + rounded(2 * 4 * 5 * 4) + rounded(2 * 4 * 300 * 64 * 4) +
-                     rounded(2 * 4 * 300 * 64 * 2));
+  CHECK(bytes ==
+        4 * rows + 2 * keys + rounded(2 * 4 * 5 * 4) + rounded(2 * 4 * 300 * 64 * 4) + rounded(2 * 4 * 300 * 64 * 2));
   call.problem.path = SIEVE_PATH_HOPPER;  // there is none of this direction
-  CHECK_FAILURE(call.call(&bytes), kUnsupported, "tda backward, path hopper", "nearest supported is tda backward generic");
+  CHECK_FAILURE(call.call(&bytes), kUnsupported, "tda backward, path hopper",
+                "nearest supported is tda backward generic");
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace sieve::test {
 void test_softmax(const sieve_context *context);       // abi_softmax_test.cpp
 void test_tda_backward(const sieve_context *context);  // abi_tda_backward_test.cpp
 void test_tda_decode(const sieve_context *context);    // abi_tda_decode_test.cpp
-}
+}  // namespace sieve::test
 
 namespace {
 

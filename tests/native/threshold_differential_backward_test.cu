@@ -3,9 +3,9 @@
 // Tolerance: the error of a gradient is at most three times that of a plain evaluation in the element type (largest
 // element; one rounding of the largest value is added, for tensors of few elements) and at most twice in the mean
 // square. Gradients of parameters are sums over rows, which cancel: they are held to a share of the sum of magnitudes.
-// Around every gradient lie guard bytes and, with strides, gaps; everything is poisoned before the call. Every case runs
-// with forward inside, the same again, with the bitmap of a forward call, and with that of the generic one; all bits are the
-// same.
+// Around every gradient lie guard bytes and, with strides, gaps; everything is poisoned before the call. Every case
+// runs with forward inside, the same again, with the bitmap of a forward call, and with that of the generic one; all
+// bits are the same.
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -56,7 +56,8 @@ std::vector<Sequence> sequences_of(const Case &c) {
   return list;
 }
 
-constexpr int kInputs = 6, kGradients = 5;  // query1, key1, query2, key2, value, output gradient; gradients of the first
+constexpr int kInputs = 6,
+              kGradients = 5;  // query1, key1, query2, key2, value, output gradient; gradients of the first
 
 // Everything that a call reads and writes.
 struct Buffers {
@@ -247,8 +248,7 @@ Expected reference(const Buffers &b, const Sequence &s, bool rounded) {
   const size_t heads = static_cast<size_t>(c.query_heads), key_heads = static_cast<size_t>(c.key_heads),
                rows = heads * static_cast<size_t>(std::max(s.queries, 1)),
                keys = key_heads * static_cast<size_t>(std::max(s.keys, 1)), dim = static_cast<size_t>(c.head_dim),
-               wide = static_cast<size_t>(c.value_dim),
-               pairs = rows * static_cast<size_t>(std::max(s.keys, 1));
+               wide = static_cast<size_t>(c.value_dim), pairs = rows * static_cast<size_t>(std::max(s.keys, 1));
   DeviceArray<double> query_norms(2 * rows), key_norms(2 * keys), pairs1(pairs), pairs2(pairs), weights(pairs),
       upstream(rows * wide), q1(rows * dim), k1(keys * dim), q2(rows * dim), k2(keys * dim), v(keys * wide), gate(rows),
       parameters(4 * rows), gain(rows * wide);
@@ -366,8 +366,9 @@ void test(const Case &c) {
   for (int i = 0; i < (c.one_view ? 2 : 3); ++i)
     for (int h = 0; h < c.query_heads; ++h) {
       const double size = sums[static_cast<size_t>(3 * c.query_heads + h)];
-      const double error = std::fabs(static_cast<double>(result.parameters[static_cast<size_t>(i * c.query_heads + h)]) -
-                                     sums[static_cast<size_t>(i * c.query_heads + h)]);
+      const double error =
+          std::fabs(static_cast<double>(result.parameters[static_cast<size_t>(i * c.query_heads + h)]) -
+                    sums[static_cast<size_t>(i * c.query_heads + h)]);
       if (!(error <= worst * size)) worst = size > 0 ? error / size : error;
     }
   for (size_t d = 0; c.norm && d < gain.size(); ++d) {
@@ -427,7 +428,8 @@ void test_properties(int32_t dtype, int dim, int value_dim) {
   for (const size_t i : {0, 1, 4}) CHECK(no_lambda.gradients[i] == one.gradients[i]);
   for (const size_t i : {2, 3}) CHECK(all_zero(*both.gradients[i], no_lambda.gradients[i]));
   double of_lambda = 0;
-  for (int h = 0; h < 4; ++h) of_lambda += std::fabs(static_cast<double>(no_lambda.parameters[static_cast<size_t>(8 + h)]));
+  for (int h = 0; h < 4; ++h)
+    of_lambda += std::fabs(static_cast<double>(no_lambda.parameters[static_cast<size_t>(8 + h)]));
   CHECK(of_lambda > 0);
 
   c.lambda = 0.3;
@@ -436,8 +438,8 @@ void test_properties(int32_t dtype, int dim, int value_dim) {
   const Result none = run(both, false);
   for (size_t i = 0; i < kGradients; ++i) CHECK(all_zero(*both.gradients[i], none.gradients[i]));
   for (const float x : none.parameters) CHECK(x == 0.0f);
-  std::printf("properties, %s D%d Dv%d: q.dq / |q||dq| at most %.1e\n", dtype == kBf16 ? "bf16" : "fp16", dim, value_dim,
-              worst);
+  std::printf("properties, %s D%d Dv%d: q.dq / |q||dq| at most %.1e\n", dtype == kBf16 ? "bf16" : "fp16", dim,
+              value_dim, worst);
 }
 
 // A NaN or infinity in one row of an input reaches only gradients of rows that see it, and those of no other head.
@@ -468,10 +470,11 @@ void test_containment(int32_t dtype) {
           const bool of_queries = i == 0 || i == 2;
           for (int64_t h = 0; h < t.heads; ++h)
             for (int64_t r = 0; r < kRows; ++r) {
-              // Queries see keys before them; a poisoned query reaches the keys that it sees, a poisoned key the queries
-              // that see it, and itself.
-              const bool sees = query ? (of_queries ? r == kBad && h == 0 : r <= kBad && (window == 0 || r > kBad - window))
-                                      : (of_queries ? r >= kBad && (window == 0 || r < kBad + window) : r == kBad);
+              // Queries see keys before them; a poisoned query reaches the keys that it sees, a poisoned key the
+              // queries that see it, and itself.
+              const bool sees =
+                  query ? (of_queries ? r == kBad && h == 0 : r <= kBad && (window == 0 || r > kBad - window))
+                        : (of_queries ? r >= kBad && (window == 0 || r < kBad + window) : r == kBad);
               for (int64_t d = 0; d < t.channels; ++d) {
                 const double x = t.value(clean.gradients[i], t.at(0, h, r, d)),
                              y = t.value(dirty.gradients[i], t.at(0, h, r, d));
@@ -560,50 +563,126 @@ int main() {
       {.name = "one row and key", .queries = 1, .keys = 1, .beta = 0.8},
       {.name = "17 rows", .queries = 17, .keys = 17},
       {.name = "113 rows, power 1", .queries = 113, .keys = 113, .power = 1},
-      {.name = "239 x 799, grouped heads, two sequences",
-       .batch = 2, .query_heads = 4, .queries = 239, .keys = 799},
+      {.name = "239 x 799, grouped heads, two sequences", .batch = 2, .query_heads = 4, .queries = 239, .keys = 799},
       {.name = "799 x 239, offset -100: rows before every key",
-       .queries = 799, .keys = 239, .at_end = false, .offset = -100},
+       .queries = 799,
+       .keys = 239,
+       .at_end = false,
+       .offset = -100},
       {.name = "1023, window 300, power 3", .queries = 1023, .keys = 1023, .window = 300, .power = 3},
       {.name = "1024, norm, gain, gate, scale 0.5",
-       .query_heads = 4, .queries = 1024, .keys = 1024, .norm = true, .gate = true, .output_scale = 0.5f},
+       .query_heads = 4,
+       .queries = 1024,
+       .keys = 1024,
+       .norm = true,
+       .gate = true,
+       .output_scale = 0.5f},
       {.name = "500, gate, scale -2, power 1.5, kappa 2.5, floats",
-       .queries = 500, .keys = 500, .kappa = 2.5, .power = 1.5, .gate = true, .output_scale = -2, .floats = true},
+       .queries = 500,
+       .keys = 500,
+       .kappa = 2.5,
+       .power = 1.5,
+       .gate = true,
+       .output_scale = -2,
+       .floats = true},
       {.name = "300 x 417, not causal, window 50",
-       .queries = 300, .keys = 417, .causal = false, .at_end = false, .offset = 64, .window = 50, .beta = 0.3},
+       .queries = 300,
+       .keys = 417,
+       .causal = false,
+       .at_end = false,
+       .offset = 64,
+       .window = 50,
+       .beta = 0.3},
       {.name = "300 x 417, not causal, strided, lambda -1.5",
-       .batch = 2, .queries = 300, .keys = 417, .causal = false, .lambda = -1.5, .strided = true},
+       .batch = 2,
+       .queries = 300,
+       .keys = 417,
+       .causal = false,
+       .lambda = -1.5,
+       .strided = true},
       {.name = "beta < 0, cubic, norm, window 37",
-       .queries = 200, .keys = 200, .window = 37, .beta = -0.2, .lambda = 0.7, .kappa = 2, .power = 3, .norm = true},
+       .queries = 200,
+       .keys = 200,
+       .window = 37,
+       .beta = -0.2,
+       .lambda = 0.7,
+       .kappa = 2,
+       .power = 3,
+       .norm = true},
       {.name = "huge beta: only the row with a single key survives", .queries = 130, .keys = 130, .beta = 50},
       {.name = "huge beta, kappa below 1: nothing survives",
-       .queries = 130, .keys = 130, .beta = 50, .kappa = 0.5, .norm = true, .gate = true},
-      {.name = "packed, grouped heads, gate", .query_heads = 4, .queries = 600, .keys = 640, .gate = true, .packed = true},
+       .queries = 130,
+       .keys = 130,
+       .beta = 50,
+       .kappa = 0.5,
+       .norm = true,
+       .gate = true},
+      {.name = "packed, grouped heads, gate",
+       .query_heads = 4,
+       .queries = 600,
+       .keys = 640,
+       .gate = true,
+       .packed = true},
       {.name = "packed, norm, strided", .queries = 600, .keys = 640, .norm = true, .packed = true, .strided = true},
       {.name = "padded keys", .batch = 3, .queries = 200, .keys = 260, .lengths = true},
       {.name = "padded keys, not causal, norm, gate",
-       .batch = 3, .queries = 200, .keys = 260, .causal = false, .norm = true, .gate = true, .lengths = true},
+       .batch = 3,
+       .queries = 200,
+       .keys = 260,
+       .causal = false,
+       .norm = true,
+       .gate = true,
+       .lengths = true},
       {.name = "one view, 333 rows", .queries = 333, .keys = 333, .one_view = true},
       {.name = "one view, D128, norm",
-       .head_dim = 128, .value_dim = 128, .queries = 333, .keys = 333, .norm = true, .one_view = true},
+       .head_dim = 128,
+       .value_dim = 128,
+       .queries = 333,
+       .keys = 333,
+       .norm = true,
+       .one_view = true},
       {.name = "D32 Dv64, 239 x 799", .head_dim = 32, .query_heads = 4, .queries = 239, .keys = 799},
       {.name = "D32 Dv32, 130 rows", .head_dim = 32, .value_dim = 32, .queries = 130, .keys = 130},
       {.name = "D64 Dv128, 300 rows", .value_dim = 128, .queries = 300, .keys = 300},
       {.name = "D64 Dv96, norm, 300 rows", .value_dim = 96, .queries = 300, .keys = 300, .norm = true},
       {.name = "D128 Dv128, grouped heads, 417 rows",
-       .head_dim = 128, .value_dim = 128, .query_heads = 4, .queries = 417, .keys = 417},
-      {.name = "D128 Dv64, 239 rows, not causal",
-       .head_dim = 128, .queries = 239, .keys = 239, .causal = false},
+       .head_dim = 128,
+       .value_dim = 128,
+       .query_heads = 4,
+       .queries = 417,
+       .keys = 417},
+      {.name = "D128 Dv64, 239 rows, not causal", .head_dim = 128, .queries = 239, .keys = 239, .causal = false},
       {.name = "D128 Dv128, packed, floats",
-       .head_dim = 128, .value_dim = 128, .queries = 600, .keys = 640, .packed = true, .floats = true},
+       .head_dim = 128,
+       .value_dim = 128,
+       .queries = 600,
+       .keys = 640,
+       .packed = true,
+       .floats = true},
       {.name = "fp16 300 x 417", .dtype = kFp16, .query_heads = 4, .queries = 300, .keys = 417},
       {.name = "fp16 norm, gate, 500 rows",
-       .dtype = kFp16, .queries = 500, .keys = 500, .norm = true, .gate = true, .floats = true},
+       .dtype = kFp16,
+       .queries = 500,
+       .keys = 500,
+       .norm = true,
+       .gate = true,
+       .floats = true},
       {.name = "fp16 beta -2, cubic, lambda 4, scale 1e-3",
-       .dtype = kFp16, .queries = 130, .keys = 130, .beta = -2, .lambda = 4, .power = 3, .output_scale = 1e-3f,
+       .dtype = kFp16,
+       .queries = 130,
+       .keys = 130,
+       .beta = -2,
+       .lambda = 4,
+       .power = 3,
+       .output_scale = 1e-3f,
        .floats = true},
       {.name = "fp16 D128 Dv128, power 1.5",
-       .dtype = kFp16, .head_dim = 128, .value_dim = 128, .queries = 300, .keys = 300, .power = 1.5},
+       .dtype = kFp16,
+       .head_dim = 128,
+       .value_dim = 128,
+       .queries = 300,
+       .keys = 300,
+       .power = 1.5},
       {.name = "fp16 D64 Dv128", .dtype = kFp16, .value_dim = 128, .queries = 200, .keys = 200},
       {.name = "4224 rows, sparse", .queries = 4224, .keys = 4224, .beta = 0.9},
       {.name = "D128 2111 rows", .head_dim = 128, .value_dim = 128, .queries = 2111, .keys = 2111, .beta = 0.9},

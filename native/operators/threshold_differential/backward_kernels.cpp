@@ -7,9 +7,9 @@ namespace sieve::threshold_differential {
 #if SIEVE_WITH_CUDA
 
 // The shapes that instantiations/ compiles, of each element type, smallest first.
-#define SIEVE_BACKWARD_SHAPES(SHAPE, ELEMENT, DTYPE)          \
-  SHAPE(backward_sm80_##ELEMENT##_d64, DTYPE, 64, 64)         \
-  SHAPE(backward_sm80_##ELEMENT##_d64_v128, DTYPE, 64, 128)   \
+#define SIEVE_BACKWARD_SHAPES(SHAPE, ELEMENT, DTYPE)        \
+  SHAPE(backward_sm80_##ELEMENT##_d64, DTYPE, 64, 64)       \
+  SHAPE(backward_sm80_##ELEMENT##_d64_v128, DTYPE, 64, 128) \
   SHAPE(backward_sm80_##ELEMENT##_d128, DTYPE, 128, 128)
 
 #define SIEVE_DECLARE(NAME, DTYPE, HEAD_DIM, VALUE_DIM)        \
@@ -47,9 +47,9 @@ constexpr List list_kernels() {
       for (const int32_t value_dim : kValueDims)
         for (const CompiledShape &shape : kShapes) {
           if (shape.dtype != dtype || shape.head_dim < head_dim || shape.value_dim < value_dim) continue;
-          list.kernels[list.count++] = {{SIEVE_OPERATION_TDA, SIEVE_DIRECTION_BACKWARD, SIEVE_PATH_GENERIC, dtype,
-                                         head_dim, value_dim, 80},
-                                        {shape.launch[0], shape.launch[1]}};
+          list.kernels[list.count++] = {
+              {SIEVE_OPERATION_TDA, SIEVE_DIRECTION_BACKWARD, SIEVE_PATH_GENERIC, dtype, head_dim, value_dim, 80},
+              {shape.launch[0], shape.launch[1]}};
           break;
         }
   return list;

@@ -5,7 +5,7 @@
 
 namespace sieve::threshold_differential {
 
-constexpr int kRowSums = 3;  // of a block of query rows, for the gradients of beta, kappa and lambda
+constexpr int kRowSums = 3;         // of a block of query rows, for the gradients of beta, kappa and lambda
 constexpr int kGainChannels = 128;  // that a block of query rows sums for the gradient of the gain
 
 struct BackwardPlan {

@@ -1,11 +1,11 @@
 // What the backward pass does with query rows alone, before and after its sweeps over pairs.
 //
-//   prepare      thresholds; factors f_i of the upstream gradient (gradient.h). With a norm, from the sums x of forward,
-//                r = (mean x^2 + eps)^(-1/2), x' = x r, h = gain dy:
+//   prepare      thresholds; factors f_i of the upstream gradient (gradient.h), which without a norm is dy itself. With
+//                one, from the sums x of forward, r = (mean x^2 + eps)^(-1/2), x' = x r, h = gain dy:
 //                  upstream = h - x' (x' . h) / value_dim      f = output_scale sigmoid(gate) r
 //                  gradient of the gain  = sum over rows of output_scale sigmoid(gate) dy x'
 //                  gradient of the gate  = (1 - sigmoid(gate)) f' (x' . h), f' = f / r
-//                without, the upstream gradient is dy itself and r = 1.
+//                without, r = 1.
 //   parameters   sums of blocks of rows -> gradients of beta, kappa, lambda, a head each, and of the gain, in one order
 //
 // Memory-bound: with a norm 6 bytes a value channel are read and 2 written, without one nothing but floats of rows.

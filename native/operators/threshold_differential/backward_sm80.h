@@ -35,8 +35,8 @@ cudaError_t launch_sweep(const BackwardPlan &plan, cudaStream_t stream) {
   }
   a.query_rows = forward.query_rows;
   a.key_rows = forward.key_rows;
-  // All heads lie side by side, so that the blocks that may have most tiles (the first keys, the last rows, under a causal
-  // mask) start first in each.
+  // All heads lie side by side, so that the blocks that may have most tiles (the first keys, the last rows, under a
+  // causal mask) start first in each.
   a.order = query_order(plan);
   if constexpr (kOwnsKeys) {
     a.order = KeyBlockPlace::order(plan.problem, kSparseGradientTile, 1);
@@ -68,9 +68,8 @@ cudaError_t launch_sweep(const BackwardPlan &plan, cudaStream_t stream) {
 template <class KeyShape, class QueryShape>
 cudaError_t launch_backward_sm80(const BackwardPlan &plan, cudaStream_t stream) {
   constexpr bool kBfloat16 = !kNarrowExponent<typename KeyShape::Element>;
-  cudaError_t error = plan.run_forward != nullptr
-                          ? static_cast<cudaError_t>(plan.run_forward(plan.forward, stream))
-                          : launch_inverse_norms(plan.forward, kBfloat16, stream);
+  cudaError_t error = plan.run_forward != nullptr ? static_cast<cudaError_t>(plan.run_forward(plan.forward, stream))
+                                                  : launch_inverse_norms(plan.forward, kBfloat16, stream);
   if (error == cudaSuccess) error = launch_prepare(plan, kBfloat16, stream);
   if (error != cudaSuccess) return error;
 
@@ -80,10 +79,8 @@ cudaError_t launch_backward_sm80(const BackwardPlan &plan, cudaStream_t stream) 
   const bool wants_queries = plan.query_gradient[0].data != nullptr || plan.query_gradient[1].data != nullptr ||
                              plan.row_sums != nullptr ||
                              (plan.gate_gradient.data != nullptr && !problem.epilogue.rms_norm);
-  if (wants_keys)
-    error = launch_sweep<KeyShape, true>(plan, stream);
-  if (error == cudaSuccess && wants_queries)
-    error = launch_sweep<QueryShape, false>(plan, stream);
+  if (wants_keys) error = launch_sweep<KeyShape, true>(plan, stream);
+  if (error == cudaSuccess && wants_queries) error = launch_sweep<QueryShape, false>(plan, stream);
   return error == cudaSuccess ? launch_parameters(plan, stream) : error;
 }
 

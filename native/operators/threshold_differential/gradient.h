@@ -171,7 +171,9 @@ struct Gradient {
   __device__ static Finish finish_key(const Arguments &a, int view, const KeyFloats &k, float dot) {
     return finish(k[view], a.upstream_scale, dot);
   }
-  __device__ static float finish_value(const Arguments &a, float key_scale) { return a.upstream_scale / key_scale; }
+  __device__ static float finish_value(const Arguments &a, float key_scale) {
+    return a.upstream_scale / key_scale;
+  }
 
   // Gradients of gates without a norm; what this block adds to those of beta, kappa and lambda.
   template <int kRows>
@@ -190,8 +192,8 @@ struct Gradient {
           const int64_t tensor_row = place.sequence.query_start + static_cast<int64_t>(row);
           const EpilogueView &epilogue = problem.epilogue;
           const float logit =
-              epilogue.gate[place.sequence.batch * epilogue.gate_batch_stride +
-                            place.head * epilogue.gate_head_stride + tensor_row * epilogue.gate_row_stride];
+              epilogue.gate[place.sequence.batch * epilogue.gate_batch_stride + place.head * epilogue.gate_head_stride +
+                            tensor_row * epilogue.gate_row_stride];
           *static_cast<float *>(a.gate_gradient.row(place.sequence.batch, place.head, tensor_row, 4)) =
               times(sums[2][thread], factor / (1.0f + expf(logit)));
         }
@@ -199,9 +201,9 @@ struct Gradient {
         const float unit = threshold(1.0f, a.kappa, range.end - range.first, a.head_dim);
         const float of_threshold = times(sums[0][thread], factor);
         parameters[0] = of_threshold * unit;
-        parameters[1] = unit > 0.0f ? of_threshold * (-a.beta.at(place.head) /
-                                                      (static_cast<float>(a.head_dim) * a.kappa * unit))
-                                    : 0.0f;
+        parameters[1] =
+            unit > 0.0f ? of_threshold * (-a.beta.at(place.head) / (static_cast<float>(a.head_dim) * a.kappa * unit))
+                        : 0.0f;
         parameters[2] = times(sums[1][thread], factor);
       }
 #pragma unroll

@@ -13,16 +13,16 @@
   }                                                                                                 \
   }
 
-#define SIEVE_TDA_BACKWARD(NAME, ELEMENT, HEAD_DIM, VALUE_DIM)                                          \
-  namespace sieve::threshold_differential {                                                             \
-  int NAME##_one_view(const BackwardPlan &plan, void *stream) {                                         \
-    return launch_backward_sm80<KeyGradientShape<ELEMENT, HEAD_DIM, VALUE_DIM, 1>,                      \
-                                QueryGradientShape<ELEMENT, HEAD_DIM, VALUE_DIM, 1>>(                   \
-        plan, static_cast<cudaStream_t>(stream));                                                       \
-  }                                                                                                     \
-  int NAME##_two_views(const BackwardPlan &plan, void *stream) {                                        \
-    return launch_backward_sm80<KeyGradientShape<ELEMENT, HEAD_DIM, VALUE_DIM, 2>,                      \
-                                QueryGradientShape<ELEMENT, HEAD_DIM, VALUE_DIM, 2>>(                   \
-        plan, static_cast<cudaStream_t>(stream));                                                       \
-  }                                                                                                     \
+#define SIEVE_TDA_BACKWARD(NAME, ELEMENT, HEAD_DIM, VALUE_DIM)                        \
+  namespace sieve::threshold_differential {                                           \
+  int NAME##_one_view(const BackwardPlan &plan, void *stream) {                       \
+    return launch_backward_sm80<KeyGradientShape<ELEMENT, HEAD_DIM, VALUE_DIM, 1>,    \
+                                QueryGradientShape<ELEMENT, HEAD_DIM, VALUE_DIM, 1>>( \
+        plan, static_cast<cudaStream_t>(stream));                                     \
+  }                                                                                   \
+  int NAME##_two_views(const BackwardPlan &plan, void *stream) {                      \
+    return launch_backward_sm80<KeyGradientShape<ELEMENT, HEAD_DIM, VALUE_DIM, 2>,    \
+                                QueryGradientShape<ELEMENT, HEAD_DIM, VALUE_DIM, 2>>( \
+        plan, static_cast<cudaStream_t>(stream));                                     \
+  }                                                                                   \
   }

@@ -1,7 +1,8 @@
 // Threshold differential attention, forward and backward, in float64, pair by pair, nothing clever: what the backward
 // kernels are held to in native tests. The formulas are those of sieve/attention.h and their derivatives. `rounded`
-// repeats what a plain evaluation in the element type does: the gradients before a norm, the weights (of forward, too) and
-// the score gradients are rounded (to its digits, not to its exponents) before they are multiplied; sums stay exact.
+// repeats what a plain evaluation in the element type does: the gradients before a norm, the weights (of forward, too)
+// and the score gradients are rounded (to its digits, not to its exponents) before they are multiplied; sums stay
+// exact.
 #pragma once
 
 #include <algorithm>
@@ -25,8 +26,8 @@ struct NaiveThresholdSequence {
   // Scratch: [view][head][row] and [view][key head][key] inverse norms; [head][row][key]: exceedances, then score
   // gradients, of either view, and weights; [head][row][value_dim]: gradients before the norm.
   double *query_norms, *key_norms, *pairs[2], *weights, *upstream;
-  // Results: [head][row][dim] and [key head][key][dim]; [head][row]; [head][4][row]: what a row adds to the gradients of
-  // beta, kappa and lambda, and the sum of the magnitudes in the last; [head][row][value_dim].
+  // Results: [head][row][dim] and [key head][key][dim]; [head][row]; [head][4][row]: what a row adds to the gradients
+  // of beta, kappa and lambda, and the sum of the magnitudes in the last; [head][row][value_dim].
   double *query_gradient[2], *key_gradient[2], *value_gradient, *gate_gradient, *parameters, *gain_gradient;
 };
 
@@ -197,9 +198,8 @@ __global__ void naive_threshold_query_gradients(NaiveThresholdSequence p) {
       const double inverse = p.key_norms[(view * (p.query_heads / p.group) + key_head) * p.keys + key];
       sum += naive_digits(ds * inverse, p.rounded, kDigits) * naive_element<Element>(p.key[view], key_head, key, d);
     }
-    const double result =
-        naive_project<Element>(p.query[view], head, row,
-                               p.query_norms[(view * p.query_heads + head) * p.queries + row], sum, p.head_dim);
+    const double result = naive_project<Element>(
+        p.query[view], head, row, p.query_norms[(view * p.query_heads + head) * p.queries + row], sum, p.head_dim);
     if (d < p.head_dim) p.query_gradient[view][index * p.head_dim + d] = result;
   }
 }
@@ -239,8 +239,7 @@ void launch_naive_threshold_backward(const NaiveThresholdSequence &p) {
   const auto count = [](int x) { return static_cast<unsigned>(x); };
   const int key_heads = p.query_heads / p.group;
   if (p.queries > 0)
-    naive_threshold_norms<Element>
-        <<<count((p.queries * p.query_heads + 127) / 128), kNaivePairThreads>>>(p, false);
+    naive_threshold_norms<Element><<<count((p.queries * p.query_heads + 127) / 128), kNaivePairThreads>>>(p, false);
   if (p.keys > 0)
     naive_threshold_norms<Element><<<count((p.keys * key_heads + 127) / 128), kNaivePairThreads>>>(p, true);
   if (p.queries > 0 && p.keys > 0)

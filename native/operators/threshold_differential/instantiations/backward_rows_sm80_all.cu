@@ -60,9 +60,8 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant
     if (epilogue.rms_norm) {  // the same for all threads
       float x[8] = {}, h[8] = {}, dy[8] = {};
       if (reads) {
-        const float4 *source =
-            reinterpret_cast<const float4 *>(static_cast<const float *>(
-                a.sums.row(sequence.batch, place.head, tensor_row, 4)) + channel);
+        const float4 *source = reinterpret_cast<const float4 *>(
+            static_cast<const float *>(a.sums.row(sequence.batch, place.head, tensor_row, 4)) + channel);
         const float4 low = source[0], high = source[1];
         x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w;
         x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
@@ -73,7 +72,8 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare(const __grid_constant
 #pragma unroll
         for (int i = 0; i < 4; ++i) dy[2 * i] = pairs[i].x, dy[2 * i + 1] = pairs[i].y;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) h[i] = epilogue.norm_gain != nullptr ? epilogue.norm_gain[channel + i] * dy[i] : dy[i];
+        for (int i = 0; i < 8; ++i)
+          h[i] = epilogue.norm_gain != nullptr ? epilogue.norm_gain[channel + i] * dy[i] : dy[i];
       }
       float squares = 0.0f;
 #pragma unroll
@@ -140,8 +140,8 @@ struct ParameterArguments {
   const float *sums;  // [blocks][stride]
   int64_t blocks;
   int32_t stride;
-  int32_t heads;  // 0: not apart
-  int32_t count;  // arrays of results
+  int32_t heads;             // 0: not apart
+  int32_t count;             // arrays of results
   float *results[kRowSums];  // or nullptr
 };
 
@@ -191,12 +191,9 @@ cudaError_t launch_prepare(const BackwardPlan &plan, bool is_bfloat16, cudaStrea
 cudaError_t launch_parameters(const BackwardPlan &plan, cudaStream_t stream) {
   const int32_t heads = plan.problem.query_heads;
   if (plan.row_sums != nullptr) {
-    ParameterArguments a{plan.row_sums,
-                         query_blocks(plan),
-                         kRowSums,
-                         heads,
-                         kRowSums,
-                         {plan.beta_gradient, plan.kappa_gradient, plan.lambda_gradient}};
+    ParameterArguments a{plan.row_sums, query_blocks(plan),
+                         kRowSums,      heads,
+                         kRowSums,      {plan.beta_gradient, plan.kappa_gradient, plan.lambda_gradient}};
     parameters<<<static_cast<unsigned>(heads), kParameterThreads, 0, stream>>>(a);
   }
   if (plan.gain_sums != nullptr) {
