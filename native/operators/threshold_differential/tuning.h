@@ -87,7 +87,9 @@ struct GradientTiling {
   int blocks_per_multiprocessor;
 };
 
-constexpr GradientTiling key_gradient_tiling(int head_dim, int value_dim) {
+// Three blocks leave 168 registers a thread; what fp16 scales besides does not fit them.
+constexpr GradientTiling key_gradient_tiling(int head_dim, int value_dim, bool narrow_exponent) {
+  if (head_dim == 64 && value_dim == 64 && narrow_exponent) return {64, 2, 32, 1, 2};
   if (head_dim == 64) return {64, 1, 16, 1, value_dim == 64 ? 3 : 2};
   return {32, 2, 32, 2, 1};
 }
@@ -113,7 +115,8 @@ struct GradientShape {
 };
 
 template <typename T, int kDim, int kValue, int kViewCount>
-using KeyGradientShape = GradientShape<T, kDim, kValue, kViewCount, key_gradient_tiling(kDim, kValue)>;
+using KeyGradientShape =
+    GradientShape<T, kDim, kValue, kViewCount, key_gradient_tiling(kDim, kValue, kNarrowExponent<T>)>;
 template <typename T, int kDim, int kValue, int kViewCount>
 using QueryGradientShape = GradientShape<T, kDim, kValue, kViewCount, query_gradient_tiling(kDim)>;
 
