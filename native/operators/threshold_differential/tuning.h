@@ -91,12 +91,11 @@ struct GradientTiling {
 constexpr GradientTiling key_gradient_tiling(int head_dim, int value_dim, bool narrow_exponent) {
   if (head_dim == 64 && value_dim == 64 && narrow_exponent) return {64, 2, 32, 1, 2};
   if (head_dim == 64) return {64, 1, 16, 1, value_dim == 64 ? 3 : 2};
-  return {32, 2, 32, 2, 1};
+  return {64, 1, 32, 2, 1};
 }
 
 constexpr GradientTiling query_gradient_tiling(int head_dim) {
-  if (head_dim == 64) return {64, 1, 16, 1, 3};
-  return {32, 2, 16, 1, 2};
+  return {64, 1, 16, 1, head_dim == 64 ? 3 : 2};
 }
 
 template <typename T, int kDim, int kValue, int kViewCount, GradientTiling kTiling>
