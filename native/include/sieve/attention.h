@@ -520,6 +520,75 @@ SIEVE_API int32_t sieve_tda_forward(const sieve_context *context, const sieve_at
                                     uint64_t workspace_bytes, void *stream);
 
 /**
+ * Threshold differential attention, backward: gradients of a scalar whose derivative by output is output_gradient. The
+ * problem is that of the forward call. Gradients are optional: data = NULL means not wanted.
+ *
+ * Pairs without a survivor cost nothing but finding them: with the bitmap of the forward call only its tiles are
+ * visited; without it, or with a norm (whose gradient needs the sums before it), forward runs again inside the call.
+ */
+typedef struct sieve_tda_backward_arguments {
+  /** sizeof(sieve_tda_backward_arguments). */
+  uint32_t struct_size;
+  /** Must be zero. */
+  int32_t reserved;
+  /** The input of the forward call. */
+  sieve_tensor query1;
+  /** The input of the forward call. */
+  sieve_tensor key1;
+  /** The input of the forward call. */
+  sieve_tensor query2;
+  /** The input of the forward call. */
+  sieve_tensor key2;
+  /** The input of the forward call. */
+  sieve_tensor value;
+  /** [batch, query heads, queries, value_dim], dtype of query1. */
+  sieve_tensor output_gradient;
+  /**
+   * Optional: the result of the forward call. Not used with SIEVE_NORM_RMS, nor where lambda is the value 0 and a gradient
+   * of lambda is wanted.
+   */
+  sieve_tensor survivor_tiles;
+  /** Like query1, dtype of query1 or float32. */
+  sieve_tensor query1_gradient;
+  /** Like key1, dtype of query1 or float32; summed over the query heads of the group. */
+  sieve_tensor key1_gradient;
+  /** Like query2, dtype of query1 or float32; absent where query2 is. */
+  sieve_tensor query2_gradient;
+  /** Like key2, dtype of query1 or float32; absent where query2 is. */
+  sieve_tensor key2_gradient;
+  /** Like value, dtype of query1 or float32; summed over the query heads of the group. */
+  sieve_tensor value_gradient;
+  /** Float32 [batch, query heads, queries, 1]: gradient of the gate's logits. Only with a gate. */
+  sieve_tensor gate_gradient;
+  /** Device memory, one float for each value channel: gradient of problem.norm_gain (of gains of 1 where it is NULL). Only
+   * with SIEVE_NORM_RMS; NULL = not wanted. */
+  float *norm_gain_gradient;
+  /** Device memory, one float for each query head; the gradient of a beta that heads share is their sum. NULL = not wanted. */
+  float *beta_gradient;
+  /** The same for kappa. */
+  float *kappa_gradient;
+  /** The same for lambda; NULL where query2 is absent. */
+  float *lambda_gradient;
+  /** Of the forward call. */
+  sieve_scalar beta;
+  /** Of the forward call. */
+  sieve_scalar lambda;
+  /** Of the forward call. */
+  float kappa;
+  /** Of the forward call. */
+  float power;
+} sieve_tda_backward_arguments;
+
+/** Bytes of workspace for sieve_tda_backward; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_tda_backward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                               const sieve_tda_backward_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues threshold differential attention, backward. Bitwise repeatable, whatever problem.repeatability asks for. */
+SIEVE_API int32_t sieve_tda_backward(const sieve_context *context, const sieve_attention_problem *problem,
+                                     const sieve_tda_backward_arguments *arguments, void *workspace,
+                                     uint64_t workspace_bytes, void *stream);
+
+/**
  * A cache of keys and values for threshold differential attention, and what it keeps beside them. It is contiguous, one
  * tensor row a key, or paged: then the tensors hold pages, page size divisible by 16, and page_table names the pages of
  * each batch entry in order. entries is the batch or the number of pages, rows the room of an entry or the page size.
