@@ -93,9 +93,9 @@ internal sealed unsafe class ScreenedKeys
         (_inverseSteps[tile], _errors[tile], _lengths[tile]) = (1 / step, error, 1.0001f + error);
     }
 
-    /// <summary>What n.m must exceed in a tile for the key to be a candidate of the row.</summary>
-    internal float Bound(int tile, float tau, float inverseQueryStep, float queryError) =>
-        (tau - (queryError * _lengths[tile]) - _errors[tile] - _slack) * (inverseQueryStep * _inverseSteps[tile]);
+    /// <summary>What n.m, an integer, must exceed in a tile for the key to be a candidate of the row.</summary>
+    internal int Bound(int tile, float tau, float inverseQueryStep, float queryError) =>
+        (int)MathF.Floor((tau - (queryError * _lengths[tile]) - _errors[tile] - _slack) * (inverseQueryStep * _inverseSteps[tile]));
 
     /// <summary>The smallest step that keeps bytes and half norms in range; rounding adds at most half a unit a channel.</summary>
     private static float Step(ByteRow.Extent extent, float largest, float halfNorm, int channels)

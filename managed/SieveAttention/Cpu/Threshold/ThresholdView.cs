@@ -14,6 +14,7 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
     private readonly PaddedRows _bytes = new(arena, QueryTile.MaxRows, ScreenedKeys.Words(call.Problem.HeadDim));
     private readonly float[] _inverseSteps = new float[QueryTile.MaxRows];
     private readonly float[] _errors = new float[QueryTile.MaxRows];
+    private readonly int[] _bounds = new int[QueryTile.MaxRows];
     private bool _screenNext;
 
     internal PaddedRows Rows { get; } = new(arena, QueryTile.MaxRows, call.Problem.HeadDim);
@@ -99,29 +100,18 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
-        TileProduct<TLanes, TVector>.Multiply<ByteStep<TLanes, TVector>>(
-            _bytes.Left(0), keys.Columns(keyTile), tile.Rows, _bytes.Channels, call.Schedule.KeysInTile(keyTile),
-            Scores.Data, ScoreTile.Stride, accumulate: false);
+        for (int row = 0; row < tile.Rows; row++)
+        {
+            _bounds[row] = keys.Bound(keyTile, tau[row], _inverseSteps[row], _errors[row]);
+        }
+
+        ByteScreen<TLanes, TVector>.Run(
+            _bytes, keys.Columns(keyTile), keys.Corrections(keyTile), tile.Rows, call.Schedule.KeysInTile(keyTile), _bounds, Contributing);
         bool whole = call.Schedule.SeesWholeTile(tile, keyTile);
-        float* corrections = keys.Corrections(keyTile);
         int count = 0;
         for (int row = 0; row < tile.Rows; row++)
         {
-            TVector bound = TLanes.Broadcast(keys.Bound(keyTile, tau[row], _inverseSteps[row], _errors[row]));
-            float* sums = Scores.Row(row);
-            // Few rows have a candidate: one comparison of the largest totals rules out the others.
-            TVector largest = TLanes.ByteTotals(TLanes.Load(sums), TLanes.Load(corrections));
-            for (int c = TLanes.Count; c < ScoreTile.Stride; c += TLanes.Count)
-            {
-                largest = TLanes.MaxOfNumbers(largest, TLanes.ByteTotals(TLanes.Load(sums + c), TLanes.Load(corrections + c)));
-            }
-
-            ulong bits = 0;
-            for (int c = 0; TLanes.GreaterThan(largest, bound) != 0 && c < ScoreTile.Stride; c += TLanes.Count)
-            {
-                bits |= TLanes.GreaterThan(TLanes.ByteTotals(TLanes.Load(sums + c), TLanes.Load(corrections + c)), bound) << c;
-            }
-
+            ulong bits = Contributing[row];
             bits = whole ? bits : bits & call.Schedule.VisibleBits(tile.First + row, keyTile);
             Contributing[row] = bits;
             count += BitOperations.PopCount(bits);
