@@ -19,7 +19,8 @@ internal sealed class EntmaxWeights : RowFunctionWeights
     }
 
     /// <summary>
-    /// Visible keys of a row whose place inside or outside the support hangs on less than a relative error of their scores.
+    /// Visible keys of a row whose place inside or outside the support hangs on less than a relative error of their scores, or of the
+    /// unit interval below the largest z, where the threshold lies: for alpha near 1 the scores are a small part of that.
     /// </summary>
     internal int KeysNearThreshold(int batch, int head, int row, double relativeError)
     {
@@ -37,6 +38,6 @@ internal sealed class EntmaxWeights : RowFunctionWeights
         function.Forward(place, z, weights);
         double tau = function.Tau[place.Index(Problem)];
         double margin = relativeError * Math.Max(1, z.Max(Math.Abs));
-        return z.Count(score => Math.Abs((power * score) - tau) <= power * margin);
+        return z.Count(score => Math.Abs((power * score) - tau) <= (power * margin) + relativeError);
     }
 }
