@@ -6,9 +6,9 @@ namespace SieveAttention.Cli.Verification;
 /// <summary>
 /// Compares the devices with the reference on one case. Tolerances: a float32 device 2e-4 of the largest exact magnitude, 1e-3
 /// for gradients; a GPU in 16 bits twice the error of the <see cref="PlainEvaluation"/> in that type (gradients three times) plus its
-/// floor; the reference 1e-9 and 1e-8 of the expected tensors that lie beside the case. Where those record the magnitude of the terms behind a
-/// result, which cancel, tolerances are relative to that; they are never below 2^-17 of the largest result of the pass. Integers are exact, except keys whose score is within float32 rounding
-/// of the threshold.
+/// floor; the reference 1e-9 and 1e-8 of the expected tensors that lie beside the case. Where those record the magnitude of the terms
+/// behind a result, which cancel, tolerances are relative to that; those of a float32 device are never below 2^-17 of the largest result
+/// of the pass. Integers are exact, except keys whose score is within float32 rounding of the threshold.
 /// </summary>
 internal sealed class Verifier(AttentionCase given, SafeTensorsFile? expected, IReadOnlyList<TensorType> cudaTypes, Progress progress)
 {

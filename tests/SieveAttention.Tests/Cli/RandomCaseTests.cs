@@ -29,7 +29,7 @@ public sealed class RandomCaseTests
             {
                 if (row.Verdict != Verdict.Passed)
                 {
-                    failures.Add($"{name}, seed {seed}, {row.Tensor}: {row.Error} {row.Tolerance} {row.Note}");
+                    failures.Add($"{name}, seed {seed}, {row.Tensor}: {row.Error} {row.Tolerance} {row.Note}; {parsed.Problem}; {parsed.Parameters}");
                 }
             }
         }
