@@ -51,6 +51,10 @@ internal sealed class UnitKeys
         }
 
         _hasColumns[tile] = false;
+        if (Screen is null || !finite)
+        {
+            Columns(tile);
+        }
     }
 
     /// <summary>
