@@ -62,7 +62,7 @@ public sealed class RandomCaseTests
         }
     }
 
-    /// <summary>Every key of a case with another one that does not exist beside it, and every tensor with one dimension too many.</summary>
+    /// <summary>Every key of a case with a value that is none, and every tensor with one dimension too many.</summary>
     [TestCaseSource(typeof(RandomCases), nameof(RandomCases.Operators))]
     public void A_fault_in_any_of_them_is_named(string name)
     {
