@@ -65,13 +65,11 @@ DecodeCall plan_decode(const sieve_context *context, const sieve_attention_probl
   plan_tensors(c, a.query, a.key, a.value, d, plan);
   if (plan.page_table != nullptr) plan.key_rows = plan.page_size;
   plan_outputs(a.output, a.lse, a.query.dtype, d, plan);
-  int32_t path = path_of(p, {{"query", &a.query}, {"key", &a.key}, {"value", &a.value}});
-  const int64_t rows = d.queries * (d.query_heads / d.key_heads);
-  if (path == SIEVE_PATH_AUTOMATIC)
-    path = decode_path(2 * d.batch * d.key_heads * d.keys * (d.head_dim + d.value_dim), rows);
+  const int32_t path = path_of(p, {{"query", &a.query}, {"key", &a.key}, {"value", &a.value}});
   call.kernel =
       choose_kernel(decode_kernels(), c, SIEVE_OPERATION_SOFTMAX, SIEVE_DIRECTION_DECODE, path, a.query.dtype, d);
 
+  const int64_t rows = d.queries * (d.query_heads / d.key_heads);
   const int64_t places = decode_places(call.kernel->description.path, rows, c.multiprocessors);
   plan.splits = a.splits != 0 ? a.splits : decode_splits(d.batch * d.key_heads, d.keys, places);
   require_range("splits x key heads x batch", plan.splits * d.key_heads * d.batch, 1, 2147483647);

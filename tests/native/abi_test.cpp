@@ -197,6 +197,20 @@ void test_kernels() {
                 SIEVE_STATUS_WORKSPACE_TOO_SMALL, "workspace_bytes is 6143", "at least 6144");
 }
 
+void test_products() {
+  double operations = 0;
+  CHECK_FAILURE(sieve_products_run(&fake_context, 9, SIEVE_DTYPE_BFLOAT16, &operations, nullptr),
+                SIEVE_STATUS_INVALID_ARGUMENT, "path is 9", "allowed: 0 to 2");
+  CHECK_FAILURE(sieve_products_run(&fake_context, 0, SIEVE_DTYPE_FLOAT32, &operations, nullptr),
+                SIEVE_STATUS_INVALID_ARGUMENT, "dtype is 3", "allowed: 1 to 2");
+  CHECK_FAILURE(sieve_products_run(&fake_context, 0, SIEVE_DTYPE_BFLOAT16, nullptr, nullptr),
+                SIEVE_STATUS_INVALID_ARGUMENT, "operations is NULL");
+  fake_context.capability = 80;
+  CHECK_FAILURE(sieve_products_run(&fake_context, SIEVE_PATH_HOPPER, SIEVE_DTYPE_BFLOAT16, &operations, nullptr),
+                SIEVE_STATUS_UNSUPPORTED, "path is 2", "compute capability 8.0");
+  CHECK(operations == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -207,5 +221,6 @@ int main() {
   sieve::test::test_softmax(&fake_context);
   test_handles();
   test_kernels();
+  test_products();
   return sieve::test::finish();
 }

@@ -338,7 +338,8 @@ void test(const Inputs &in, const NaiveDecodeResult &expected, int32_t path) {
       worst.plain = e.plain;
       worst.largest = e.largest;
       if (!(first == run(in, paged, path, splits))) failed += " repeat" + std::to_string(splits);
-      if (paged && !(first == run(in, false, path, splits))) failed += " paged!=contiguous" + std::to_string(splits);
+      // Whole pages may hold more keys than the contiguous cache has rows, and more splits may then be chosen for them.
+      if (paged && splits != 0 && !(first == run(in, false, path, splits))) failed += " paged!=contiguous" + std::to_string(splits);
     }
   }
   std::printf("%-8s %-52s max|out| %.2e error %.2e plain %.2e lse %.1e%s%s\n",

@@ -1,3 +1,4 @@
+using SieveAttention.Cli.Cases;
 using SieveAttention.Cpu.Tiles;
 using SieveAttention.Interop;
 
@@ -5,9 +6,9 @@ namespace SieveAttention.Cli.Benchmarks;
 
 /// <summary>What the device reaches at most, measured in the same run.</summary>
 /// <param name="Bandwidth">Bytes read and written in a second by a copy within its memory.</param>
-/// <param name="Rate">Floating-point operations in a second; null where there is nothing here to measure it with.</param>
-/// <param name="RateKind">What <paramref name="Rate"/> was measured with, or why it was not.</param>
-internal sealed record BenchCeilings(double Bandwidth, double? Rate, string RateKind)
+/// <param name="Rate">Floating-point operations in a second.</param>
+/// <param name="RateKind">What <paramref name="Rate"/> was measured with.</param>
+internal sealed record BenchCeilings(double Bandwidth, double Rate, string RateKind)
 {
     private const int Runs = 15;
 
@@ -22,16 +23,25 @@ internal sealed record BenchCeilings(double Bandwidth, double? Rate, string Rate
         : null;
 
     /// <summary>Measures them.</summary>
-    public static BenchCeilings Measure(AttentionDevice device, AttentionTensor? scratch) =>
-        device is CudaDevice cuda ? OnCuda(cuda, scratch!) : OnHost(device);
+    /// <param name="device">Where.</param>
+    /// <param name="type">Type of the operands on a GPU; the CPU computes in float32.</param>
+    /// <param name="scratch">On a GPU: what <see cref="Scratch"/> gave.</param>
+    public static BenchCeilings Measure(AttentionDevice device, TensorType type, AttentionTensor? scratch) =>
+        device is CudaDevice cuda ? OnCuda(cuda, type, scratch!) : OnHost(device);
 
-    private static BenchCeilings OnCuda(CudaDevice device, AttentionTensor scratch)
+    private static BenchCeilings OnCuda(CudaDevice device, TensorType type, AttentionTensor scratch)
     {
         const int Half = ScratchBytes / 2;
         device.Fill(scratch.DevicePointer, 0x35, ScratchBytes, stream: null);
         BenchTiming copy = BenchTiming.Of(device, Runs, scratch, _ => device.Copy(
             scratch.DevicePointer + Half, scratch.DevicePointer, Half, SieveCopyKind.OnDevice, stream: null));
-        return new BenchCeilings(2.0 * Half / copy.Median, null, "no matrix product without attention in this library");
+        double operations = 0;
+        BenchTiming multiply = BenchTiming.Of(
+            device, Runs, scratch, _ => operations = device.RunProducts(KernelPath.Automatic, type));
+        return new BenchCeilings(
+            2.0 * Half / copy.Median,
+            operations / multiply.Median,
+            $"{StoredTypes.Name(type)} matrix products that stay on the multiprocessors");
     }
 
     private static BenchCeilings OnHost(AttentionDevice device)

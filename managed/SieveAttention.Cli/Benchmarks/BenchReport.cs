@@ -21,8 +21,8 @@ internal sealed class BenchReport(AttentionDevice device, string? cudaAbsence, B
         {
             writer.WriteLine($"cuda: absent: {Text.OneLine(cudaAbsence)}");
         }
-        string rate = ceilings.Rate is { } flops ? $"{Rate(flops, "FLOP/s")} ({ceilings.RateKind})" : $"- ({ceilings.RateKind})";
-        writer.WriteLine($"ceilings: copy {Rate(ceilings.Bandwidth, "B/s")} read and written, arithmetic {rate}");
+        writer.WriteLine(
+            $"ceilings: copy {Rate(ceilings.Bandwidth, "B/s")} read and written, arithmetic {Rate(ceilings.Rate, "FLOP/s")} ({ceilings.RateKind})");
         Table table = new Table(
             "operator", "direction", "shape", "dtype", "path", "median", "spread", "rate", "of ceiling", "note").AlignRight(5, 6, 7, 8);
         foreach (BenchRow row in rows)
@@ -55,7 +55,7 @@ internal sealed class BenchReport(AttentionDevice device, string? cudaAbsence, B
         WriteDevice(json);
         json.WriteStartObject("ceilings");
         json.WriteNumber("copy_bytes_per_second", Significant(ceilings.Bandwidth));
-        WriteOptional(json, "flops_per_second", ceilings.Rate);
+        json.WriteNumber("flops_per_second", Significant(ceilings.Rate));
         json.WriteString("flops_kind", ceilings.RateKind);
         json.WriteEndObject();
         json.WriteStartArray("rows");

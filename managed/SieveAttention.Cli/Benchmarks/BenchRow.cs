@@ -17,6 +17,6 @@ internal sealed record BenchRow(
     /// <summary>Operations in a second, or bytes in a second; null without times.</summary>
     public double? Rate => Timing is null ? null : (IsBandwidth ? Work.Bytes : Work.Operations) / Timing.Median;
 
-    /// <summary>The rate as a part of the ceiling that limits it; null where there is no such ceiling.</summary>
+    /// <summary>The rate as a part of the ceiling that limits it; null without times.</summary>
     public double? Share(BenchCeilings ceilings) => Rate / (IsBandwidth ? ceilings.Bandwidth : ceilings.Rate);
 }

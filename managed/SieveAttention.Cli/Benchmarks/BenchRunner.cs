@@ -14,11 +14,11 @@ internal sealed class BenchRunner(AttentionDevice device, int runs, Progress pro
     private readonly AttentionTensor? _scratch = BenchCeilings.Scratch(device);
     private readonly RandomTensors _random = new(device);
 
-    /// <summary>Measures the ceilings.</summary>
-    public BenchCeilings Ceilings()
+    /// <summary>Measures the ceilings, on a GPU with operands of a type.</summary>
+    public BenchCeilings Ceilings(TensorType type)
     {
         progress.Step($"{device.Name}: ceilings");
-        return BenchCeilings.Measure(device, _scratch);
+        return BenchCeilings.Measure(device, type, _scratch);
     }
 
     /// <summary>Measures one row.</summary>

@@ -69,7 +69,8 @@ internal sealed class BenchCommand : Command
         + "a warm-up: between two CUDA events on a GPU, on the host clock elsewhere. Spread is half the distance between the 10 %\n"
         + "and 90 % quantiles. Rates count the operations of matrix products over visible pairs (4 D a pair and head forward, 10 D\n"
         + "backward, for equal head_dim and value_dim), in decode the bytes of the cache. Ceilings are measured in the same run: a copy\n"
-        + "within the device's memory, and on the CPU a loop of fused multiply-adds; on a GPU there is no arithmetic ceiling (-).";
+        + "within the device's memory, in bytes read and written, and a loop of matrix products of the tensors' type that stay on the\n"
+        + "multiprocessors of a GPU, of fused multiply-adds on the CPU.";
 
     /// <inheritdoc/>
     protected override ExitCode Run(Arguments arguments, CommandContext context)
@@ -90,12 +91,12 @@ internal sealed class BenchCommand : Command
         List<AttentionDirection>? directions = ReadDirections(arguments);
 
         using AttentionDevice device = Open(arguments, out string? cudaAbsence);
+        TensorType operands = device.Kind == AttentionDeviceKind.Cuda ? type ?? TensorType.BFloat16 : TensorType.Float32;
         List<(BenchOperator Operator, BenchSetup Setup)> plan = [];
         foreach (BenchOperator subject in operators)
         {
             foreach (AttentionDirection direction in Directions(subject, device, directions, named: operators.Count < BenchOperator.All.Count))
             {
-                TensorType operands = device.Kind == AttentionDeviceKind.Cuda ? type ?? TensorType.BFloat16 : TensorType.Float32;
                 plan.AddRange(Shapes(arguments, subject, device, direction).Select(
                     shape => (subject, new BenchSetup(device, direction, shape, operands, kernels))));
             }
@@ -112,7 +113,7 @@ internal sealed class BenchCommand : Command
         using (Progress progress = context.StartProgress(arguments, plan.Count + 1))
         using (BenchRunner runner = new(device, runs, progress))
         {
-            BenchCeilings ceilings = runner.Ceilings();
+            BenchCeilings ceilings = runner.Ceilings(operands);
             report = new BenchReport(
                 device, cudaAbsence, ceilings, [.. plan.Select(row => runner.Measure(row.Operator, row.Setup, required))]);
         }

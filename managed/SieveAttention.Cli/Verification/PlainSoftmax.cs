@@ -6,6 +6,12 @@ namespace SieveAttention.Cli.Verification;
 /// Softmax attention in a 16-bit type without any care, both passes: operands as given, scores and sums in float32, and everything that
 /// would be stored as a tensor (weights, output, upstream gradient behind the epilogue, gradients of scores, results) rounded to the type.
 /// </summary>
+/// <remarks>
+/// The output is stored once, behind the epilogue: it is all of the forward pass that a backward pass gets, here as in a kernel, besides
+/// the log-sum-exp. What needs x itself (gradients of scores and gate) has it from there, with the rounding of the output. Rounding x in its
+/// place would be as exact on the whole, but no rounding at all where a row has one key and x is its value: no implementation that keeps
+/// only its gated output could follow there.
+/// </remarks>
 internal sealed class PlainSoftmax(
     TensorType type, AttentionProblem problem, ScoreTerms<float> terms, HostArray<float> q, HostArray<float> k, HostArray<float> v)
 {
@@ -98,28 +104,30 @@ internal sealed class PlainSoftmax(
         products.CopyTo(w);
         Score(batch, head, query, visible, w);
 
-        Span<float> x = row.Output;
-        x.Clear();
-        for (int n = 0; n < count; n++)
-        {
-            TensorPrimitives.MultiplyAdd(v.Row(batch, keyHead, visible.First + n), Round(w[n]), x, x);
-        }
-        Round(x);
-        Span<float> dx = row.OutputGradient;
         float sigmoid = 1;
         if (epilogue.Gate is { } gate)
         {
             sigmoid = 1 / (1 + MathF.Exp(-gate[(((batch * problem.QueryHeads) + head) * problem.Queries) + query]));
         }
         float factor = (float)epilogue.Constants.OutputScale * sigmoid;
-        TensorPrimitives.Multiply(outputGradient.Row(batch, head, query), factor, dx);
+        Span<float> output = row.Output;
+        output.Clear();
+        for (int n = 0; n < count; n++)
+        {
+            TensorPrimitives.MultiplyAdd(v.Row(batch, keyHead, visible.First + n), Round(w[n]), output, output);
+        }
+        TensorPrimitives.Multiply(output, factor, output);
+        Round(output);
+        ReadOnlySpan<float> upstream = outputGradient.Row(batch, head, query);
         if (result.Gate is { } gateGradient)
         {
-            gateGradient.Row(batch, head, query)[0] = (1 - sigmoid) * TensorPrimitives.Dot<float>(dx, x);
+            gateGradient.Row(batch, head, query)[0] = (1 - sigmoid) * TensorPrimitives.Dot(upstream, output);
         }
+        Span<float> dx = row.OutputGradient;
+        TensorPrimitives.Multiply(upstream, factor, dx);
         Round(dx);
 
-        float delta = TensorPrimitives.Dot<float>(dx, x);
+        float delta = factor == 0 ? 0 : TensorPrimitives.Dot<float>(dx, output) / factor;
         float scale = terms.Scale * terms.Factor(batch, head, query);
         float rowFactor = 0;
         Span<float> dq = result.Query.Row(batch, head, query);

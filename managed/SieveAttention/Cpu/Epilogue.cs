@@ -76,7 +76,7 @@ internal sealed class Epilogue(EpilogueParameters parameters, float[]? normGain,
             return 1;
         }
 
-        double square = (RowMath.WideSumOfSquares(x) / x.Length) + parameters.NormEpsilon;
+        double square = (RowMath.SumOfSquares(x) / x.Length) + parameters.NormEpsilon;
         return square == 0 ? 0 : 1 / Math.Sqrt(square);
     }
 

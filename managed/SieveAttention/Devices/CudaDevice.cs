@@ -175,6 +175,16 @@ public sealed class CudaDevice : AttentionDevice
         NativeStatus.Check(SieveNative.MemoryFill(context.Value, memory, value, bytes, queue.Value), "sieve_memory_fill");
     }
 
+    /// <summary>Enqueues matrix products without attention, a ceiling for benchmarks, and gives their floating-point operations.</summary>
+    internal unsafe double RunProducts(KernelPath path, TensorType type)
+    {
+        double operations = 0;
+        using HandleLease context = new(Context);
+        int dtype = (int)(NativeTensor.Dtype(type) ?? throw Guard.OutOfRange(nameof(type), type, "Float16, BFloat16"));
+        NativeStatus.Check(SieveNative.ProductsRun(context.Value, (int)path, dtype, &operations, stream: 0), "sieve_products_run");
+        return operations;
+    }
+
     private protected override void Dispose(bool disposing)
     {
         _disposed = true;

@@ -433,6 +433,14 @@ SIEVE_API int32_t sieve_kernel_describe(int32_t index, sieve_kernel_info *info);
 /** SIEVE_STATUS_OK when the device of the context runs it, else SIEVE_STATUS_UNSUPPORTED with what would be. */
 SIEVE_API int32_t sieve_support(const sieve_context *context, const sieve_support_query *query);
 
+/**
+ * Enqueues matrix products of random elements, of SIEVE_DTYPE_FLOAT16 or SIEVE_DTYPE_BFLOAT16, that never leave the
+ * multiprocessors, for some milliseconds: what no kernel of the path can surpass. Writes how many floating-point
+ * operations they are. For benchmarks.
+ */
+SIEVE_API int32_t sieve_products_run(const sieve_context *context, int32_t path, int32_t dtype, double *operations,
+                                     void *stream);
+
 /* ---------------------------------------------------------------- threshold differential attention ------------------
  */
 

@@ -144,9 +144,10 @@ cudaError_t launch_decode_sm90(const DecodePlan &plan, cudaStream_t stream) {
   const bool paged = plan.page_table != nullptr;
   TensorMapShape shape{paged ? plan.pages : plan.problem.batch, key_heads, paged ? plan.page_size : plan.problem.keys,
                        plan.head_dim};
-  cudaError_t error = encode_tensor_map(&a.key_maps[0], plan.key, shape, a.box_rows, kBfloat16);
+  cudaError_t error = encode_tensor_map(&a.key_maps[0], plan.key, shape, a.box_rows, kBfloat16, kCachePromotion);
   shape.channels = plan.value_dim;
-  if (error == cudaSuccess) error = encode_tensor_map(&a.value_map, plan.value, shape, a.box_rows, kBfloat16);
+  if (error == cudaSuccess)
+    error = encode_tensor_map(&a.value_map, plan.value, shape, a.box_rows, kBfloat16, kCachePromotion);
   if (error != cudaSuccess) return error;
   return launch_decode<Shape>(decode_sm90<Policy>, a, (Shape::kWarps + 1) * 32, sizeof(DecodeSm90SharedMemory<Shape>),
                               stream);

@@ -1,6 +1,6 @@
-// Which path decodes, and in how many parts it reads the keys of a key head side by side. Host code without CUDA; the
-// numbers are measurements of an H200, LADDER.md has them. What is asked is the room of the cache, not its present
-// length: the plan of a captured graph stays valid while the cache grows.
+// In how many parts decode reads the keys of a key head side by side. Host code without CUDA; the numbers are
+// measurements of an H200, LADDER.md has them. What is asked is the room of the cache, not its present length: the plan
+// of a captured graph stays valid while the cache grows.
 #pragma once
 
 #include <algorithm>
@@ -12,18 +12,12 @@ namespace sieve::softmax {
 
 constexpr int32_t kMostSplits = 1024;
 
-// Where memory stays full for long, the generic path reads 4 % faster (cp.async spreads its requests better than the
-// copy engine); the Hopper path starts sooner and computes beside its copies, which decides for small caches and many
-// rows. `rows` are those of one key head: query rows x heads of the group.
-inline int32_t decode_path(int64_t cache_bytes, int64_t rows) {
-  constexpr int64_t kLargeCache = int64_t{256} << 20;  // 134 MB: Hopper by 4 %; 537 MB: generic by 3 %
-  return rows <= 32 && cache_bytes >= kLargeCache ? SIEVE_PATH_GENERIC : SIEVE_PATH_AUTOMATIC;
-}
-
-// Thread blocks that run at once and are worth having: one of the Hopper path keeps a multiprocessor's copies going,
-// with many rows its arithmetic needs a second.
+// Thread blocks that run at once and are worth having. One of the Hopper path keeps a multiprocessor's copies going as
+// long as each of its warps has the rows to itself (up to 16 packed rows: 125 us with one, 127 with two, of 537 MB); with
+// more rows its arithmetic needs a second (64 rows of 64 channels: 385 us with one, 291 with two). A block of the generic
+// path waits for its copies, so two take turns. `rows` are those of one key head: query rows x heads of the group.
 inline int64_t decode_places(int32_t path, int64_t rows, int32_t multiprocessors) {
-  return multiprocessors * (path == SIEVE_PATH_HOPPER && rows <= 32 ? 1 : 2);
+  return multiprocessors * (path == SIEVE_PATH_HOPPER && rows <= 16 ? 1 : 2);
 }
 
 // A split has a thread block of its own. What decides is how full the rounds of blocks are: 5 splits of 64 heads are

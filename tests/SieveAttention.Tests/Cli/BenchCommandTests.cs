@@ -2,6 +2,7 @@ using System.Text.Json;
 using NUnit.Framework;
 using SieveAttention.Cli.Benchmarks;
 using SieveAttention.Cli.Commands;
+using SieveAttention.Tests.Support;
 
 namespace SieveAttention.Tests.Cli;
 
@@ -113,5 +114,60 @@ internal sealed class BenchCommandTests
             Assert.That(timing.High, Is.EqualTo(4.6).Within(1e-12));
             Assert.That(timing.Spread, Is.EqualTo(1.6 / 3).Within(1e-12));
         });
+    }
+}
+
+/// <summary><c>sieve bench</c> on a GPU: device time, and shares of ceilings that are ceilings.</summary>
+[TestFixture(KernelPath.Generic)]
+[TestFixture(KernelPath.Hopper)]
+internal sealed class BenchCommandDeviceTests(KernelPath path) : GpuFixture
+{
+    private string Path => path.ToString().ToLowerInvariant();
+
+    [SetUp]
+    public void RequirePath()
+    {
+        if (!Device.Supports(AttentionOperation.Softmax, AttentionDirection.Forward, path, TensorType.BFloat16, 64, 64, out string reason))
+        {
+            Assert.Ignore(reason);
+        }
+    }
+
+    [Test]
+    public void Every_operator_and_direction_has_a_share_of_the_ceiling_that_limits_it([Values("bf16", "fp16")] string type)
+    {
+        ToolRun run = ToolRun.Of(
+            "bench", "--device", "cuda", "--batch", "2", "--heads", "16", "--keys", "2048", "--head-dim", "64", "--runs", "5", "--dtype", type,
+            "--path", Path, "--json", "-");
+        Assert.That(run.Code, Is.EqualTo(ExitCode.Ok), run.Error);
+        using JsonDocument document = JsonDocument.Parse(run.Out);
+        JsonElement root = document.RootElement;
+        JsonElement[] rows = [.. root.GetProperty("rows").EnumerateArray()];
+        Assert.Multiple(() =>
+        {
+            Assert.That(root.GetProperty("device").GetProperty("clock").GetString(), Is.EqualTo("device events"));
+            Assert.That(root.GetProperty("ceilings").GetProperty("copy_bytes_per_second").GetDouble(), Is.GreaterThan(1e11));
+            Assert.That(root.GetProperty("ceilings").GetProperty("flops_per_second").GetDouble(), Is.GreaterThan(1e13));
+            Assert.That(rows.Select(row => $"{row.GetProperty("operator")} {row.GetProperty("direction")}"), Is.EquivalentTo(
+                (string[])["softmax forward", "softmax backward", "softmax decode", "tda forward"]));
+            foreach (JsonElement row in rows)
+            {
+                Assert.That(row.GetProperty("path").GetString(), Is.EqualTo(Path));
+                Assert.That(row.GetProperty("median_ms").GetDouble(), Is.Positive);
+                // A cache that is read but not written may come a little faster than a copy.
+                Assert.That(row.GetProperty("share_of_ceiling").GetDouble(), Is.Positive.And.LessThan(1.3), row.ToString());
+            }
+        });
+    }
+
+    [Test]
+    public void Products_have_a_kernel_of_each_path([Values(TensorType.BFloat16, TensorType.Float16)] TensorType type)
+    {
+        using DeviceTimer timer = new(Device);
+        Device.RunProducts(path, type);
+        timer.Start();
+        double operations = Device.RunProducts(path, type);
+        timer.Stop();
+        Assert.That(operations / timer.Elapsed() * 1e3, Is.InRange(1e13, 2e16), "floating-point operations in a second");
     }
 }

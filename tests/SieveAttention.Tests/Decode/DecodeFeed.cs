@@ -9,7 +9,7 @@ namespace SieveAttention.Tests.Decode;
 /// </summary>
 internal sealed record DecodeFeed
 {
-    private readonly Dictionary<string, HostArray<double>[]> _arrays = [];
+    private Arrays? _arrays;
 
     public int Rows { get; init; } = 1;
 
@@ -132,6 +132,11 @@ internal sealed record DecodeFeed
 
     private HostArray<double>[] Array(string name, int heads, int channels)
     {
+        if (_arrays is null || !_arrays.BelongTo(this))
+        {
+            _arrays = new Arrays(this);
+        }
+
         if (!_arrays.TryGetValue(name, out HostArray<double>[]? arrays))
         {
             int seed = name.Aggregate(17, (sum, letter) => (31 * sum) + letter);
@@ -149,5 +154,11 @@ internal sealed record DecodeFeed
         }
 
         return arrays;
+    }
+
+    /// <summary>The sequences by name. A copy made by `with` has other sizes: it inherits the field, but not the arrays.</summary>
+    private sealed class Arrays(DecodeFeed owner) : Dictionary<string, HostArray<double>[]>
+    {
+        public bool BelongTo(DecodeFeed feed) => ReferenceEquals(owner, feed);
     }
 }

@@ -12,65 +12,48 @@ internal sealed class SoftmaxDeviceDecodeTests(TensorType type, KernelPath path)
     private const int PageSize = 64;
     private const int Capacity = 1024;
 
-    private static IEnumerable<DecodeFeed> Feeds =>
-    [
-        new DecodeFeed { Prompts = [0, 63, 300], Steps = 5 },
-        new DecodeFeed { Prompts = [0, 17, 70], Steps = 3, Rows = 3 },
-        new DecodeFeed { Prompts = [120, 900], Steps = 3, QueryHeads = 8, KeyHeads = 1 },
-        new DecodeFeed { Prompts = [1, 500], Steps = 3, QueryHeads = 2, KeyHeads = 2 },
-    ];
+    private static IEnumerable<DecodeFeed> Feeds => DecodeCases.DeviceFeeds;
 
     [Test]
-    public void Steps_give_the_rows_of_a_prefill(
-        [ValueSource(nameof(Feeds))] DecodeFeed feed, [Values] bool paged, [Values(32, 64, 96, 128, 256)] int headDim)
+    public void Steps_give_the_rows_of_a_prefill([ValueSource(nameof(Feeds))] DecodeFeed feed, [Values] bool paged)
+    {
+        SoftmaxOptions options = Options(splits: 0);
+        DecodeTrial trial = new(feed, type, options);
+        trial.AssertWithin(Run(trial, feed, paged, options));
+    }
+
+    [Test]
+    public void All_head_dims([Values] bool paged, [Values(32, 96, 128, 256)] int headDim)
     {
         RequireDecode(headDim);
-        feed = Sized(feed, headDim);
+        DecodeFeed feed = new() { Prompts = [0, 63, 300], Steps = 3, Rows = 2, HeadDim = headDim, ValueDim = headDim };
         SoftmaxOptions options = Options(splits: 0);
-        (SoftmaxProblem[] problems, double[][] rows, double[][] lse) = Run(feed, paged, options, inputs => inputs);
-        for (int s = 0; s < feed.Prompts.Length; s++)
-        {
-            problems[s].AssertForward(rows[s], lse[s], $"{feed}, sequence {s}");
-        }
+        DecodeTrial trial = new(feed, type, options);
+        trial.AssertWithin(Run(trial, feed, paged, options));
     }
 
     [Test]
     public void Gate_norm_and_row_factors_belong_to_the_new_rows([Values] bool paged)
     {
-        RequireDecode(64);
-        DecodeFeed feed = Sized(new DecodeFeed { Prompts = [30, 257], Steps = 3, Rows = 2 }, 64);
-        SoftmaxOptions options = Options(splits: 3) with
-        {
-            Epilogue = new OutputEpilogue { Norm = OutputNorm.Rms, NormEpsilon = 1e-4, OutputScale = 0.7 },
-            Scores = new ScoreOptions { RowFactor = RowFactor.Ssmax(0.4) },
-            Mask = new AttentionMask { Window = 100 },
-        };
-        (SoftmaxProblem[] problems, double[][] rows, double[][] lse) = Run(
-            feed, paged, options, inputs => inputs with { Gate = Values.Tensor(Gate(inputs.Query.Shape), inputs.Query.Shape with { Channels = 1 }, TensorType.Float32) });
-        for (int s = 0; s < feed.Prompts.Length; s++)
-        {
-            problems[s].AssertForward(rows[s], lse[s], $"sequence {s}");
-        }
-
-        static double[] Gate(TensorShape query) =>
-            [.. Enumerable.Range(0, query.Heads * query.Rows).Select(n => Math.Sin(n % query.Rows))];
+        SoftmaxOptions options = DecodeCases.GatedOptions with { Kernels = Options(splits: 3).Kernels };
+        DecodeFeed feed = DecodeCases.GatedFeed;
+        DecodeTrial trial = new(feed, type, options, gated: true);
+        trial.AssertWithin(Run(trial, feed, paged, options));
     }
 
     [Test]
     public void Paged_and_contiguous_caches_give_the_same_bits([Values(1, 4)] int splits)
     {
-        RequireDecode(64);
-        DecodeFeed feed = Sized(new DecodeFeed { Prompts = [0, 63, 300], Steps = 4 }, 64);
-        (_, double[][] contiguous, _) = Run(feed, paged: false, Options(splits), inputs => inputs);
-        (_, double[][] paged, _) = Run(feed, paged: true, Options(splits), inputs => inputs);
-        Assert.That(paged, Is.EqualTo(contiguous));
+        DecodeFeed feed = Sized(new DecodeFeed { Prompts = [0, 63, 300], Steps = 4 });
+        SoftmaxOptions options = Options(splits);
+        DecodeTrial trial = new(feed, type, options);
+        Assert.That(Run(trial, feed, paged: true, options), Is.EqualTo(Run(trial, feed, paged: false, options)));
     }
 
     [Test]
     public void A_subset_of_the_sequences_and_a_truncated_one_are_decoded_alone()
     {
-        RequireDecode(64);
-        DecodeFeed feed = Sized(new DecodeFeed { Prompts = [40, 90, 200], Steps = 1 }, 64);
+        DecodeFeed feed = Sized(new DecodeFeed { Prompts = [40, 90, 200], Steps = 1 });
         using DeviceKeyValueCache cache = Cache(feed, paged: true);
         AppendPrompts(feed, cache);
         AppendStep(feed, cache, 0);
@@ -103,8 +86,7 @@ internal sealed class SoftmaxDeviceDecodeTests(TensorType type, KernelPath path)
     [Test]
     public void A_step_with_a_workspace_allocates_nothing_and_repeats_bit_for_bit()
     {
-        RequireDecode(64);
-        DecodeFeed feed = Sized(new DecodeFeed { Prompts = [1000, 700], Steps = 1 }, 64);
+        DecodeFeed feed = Sized(new DecodeFeed { Prompts = [1000, 700], Steps = 1 });
         using DeviceKeyValueCache cache = Cache(feed, paged: false);
         AppendPrompts(feed, cache);
         AppendStep(feed, cache, 0);
@@ -132,7 +114,10 @@ internal sealed class SoftmaxDeviceDecodeTests(TensorType type, KernelPath path)
 
     private SoftmaxOptions Options(int splits) => new() { Kernels = new KernelOptions { Path = path, DecodeSplits = splits } };
 
-    private static DecodeFeed Sized(DecodeFeed feed, int headDim) => feed with { HeadDim = headDim, ValueDim = headDim };
+    private static DecodeFeed Sized(DecodeFeed feed) => feed with { HeadDim = 64, ValueDim = 64 };
+
+    [SetUp]
+    public void RequireDecode() => RequireDecode(64);
 
     private void RequireDecode(int headDim)
     {
@@ -164,84 +149,28 @@ internal sealed class SoftmaxDeviceDecodeTests(TensorType type, KernelPath path)
         }
     }
 
-    private void AppendStep(DecodeFeed feed, DeviceKeyValueCache cache, int step)
+    private void AppendStep(DecodeFeed feed, DeviceKeyValueCache cache, int step) => AppendStep(
+        cache, Typed(feed.Step("k", step, feed.KeyHeads, feed.HeadDim)), Typed(feed.Step("v", step, feed.KeyHeads, feed.ValueDim)));
+
+    private void AppendStep(DeviceKeyValueCache cache, AttentionTensor key, AttentionTensor value)
     {
         using DeviceCopies copies = new(Device, sequenceFirst: true);
-        cache.Append(
-            copies.Of(Typed(feed.Step("k", step, feed.KeyHeads, feed.HeadDim))),
-            copies.Of(Typed(feed.Step("v", step, feed.KeyHeads, feed.ValueDim))));
+        cache.Append(copies.Of(key), copies.Of(value));
     }
 
-    /// <summary>
-    /// Decodes all steps. Of each sequence: the problem whose queries are the rows of the steps, and what decode gave for these rows.
-    /// </summary>
-    private (SoftmaxProblem[] Problems, double[][] Rows, double[][] LogSumExp) Run(
-        DecodeFeed feed, bool paged, SoftmaxOptions options, Func<AttentionInputs, AttentionInputs> extend)
+    private (double[] Output, double[] LogSumExp)[] Run(DecodeTrial trial, DecodeFeed feed, bool paged, SoftmaxOptions options)
     {
-        int count = feed.Prompts.Length;
-        int rows = feed.Steps * feed.Rows;
-        SoftmaxOptions prefill = options with { Kernels = new KernelOptions() };
-        SoftmaxProblem[] problems = [.. Enumerable.Range(0, count).Select(s => new SoftmaxProblem(
-            extend(new AttentionInputs
-            {
-                Query = Typed(feed.Query(s).Slice(2, feed.Prompts[s], rows)), Key = Typed(feed.Key(s)), Value = Typed(feed.Value(s)),
-            }),
-            prefill,
-            null))];
-        HostArray<double>[] outputs = [.. problems.Select(_ => new HostArray<double>(new TensorShape(1, feed.QueryHeads, rows, feed.ValueDim)))];
-        HostArray<double>[] lse = [.. problems.Select(_ => new HostArray<double>(new TensorShape(1, feed.QueryHeads, rows, 1)))];
         SoftmaxAttention attention = new(Device, options);
         using DeviceKeyValueCache cache = Cache(feed, paged);
-        AppendPrompts(feed, cache);
-        for (int step = 0; step < feed.Steps; step++)
-        {
-            AppendStep(feed, cache, step);
-            using DeviceCopies copies = new(Device);
-            using SoftmaxResult result = attention.Decode(
-                new DecodeInputs
-                {
-                    Query = copies.Of(Typed(feed.StepQuery(step))),
-                    Gate = problems[0].Inputs.Gate is null ? null : copies.Of(StepGate(problems, feed, step)),
-                },
-                cache);
-            Gather(result.Output, outputs, feed, step);
-            Gather(result.LogSumExp, lse, feed, step);
-        }
-
-        return (problems, [.. outputs.Select(array => array.Data)], [.. lse.Select(array => array.Data)]);
-    }
-
-    private static AttentionTensor StepGate(SoftmaxProblem[] problems, DecodeFeed feed, int step)
-    {
-        HostArray<double> rows = new(new TensorShape(problems.Length, feed.QueryHeads, feed.Rows, 1));
-        for (int s = 0; s < problems.Length; s++)
-        {
-            HostArray<double> whole = HostArray<double>.Read(problems[s].Inputs.Gate!);
-            for (int h = 0; h < feed.QueryHeads; h++)
+        return trial.Run(
+            (sequence, key, value) => cache.Append(sequence, key, value),
+            (key, value) => AppendStep(cache, key, value),
+            inputs =>
             {
-                for (int i = 0; i < feed.Rows; i++)
-                {
-                    rows.Row(s, h, i)[0] = whole.Row(0, h, (step * feed.Rows) + i)[0];
-                }
-            }
-        }
-
-        return Values.Tensor(rows, TensorType.Float32);
-    }
-
-    private static void Gather(AttentionTensor decoded, HostArray<double>[] sequences, DecodeFeed feed, int step)
-    {
-        using AttentionTensor host = decoded.ToHost();
-        HostArray<double> rows = HostArray<double>.Read(host);
-        for (int s = 0; s < sequences.Length; s++)
-        {
-            for (int h = 0; h < feed.QueryHeads; h++)
-            {
-                for (int i = 0; i < feed.Rows; i++)
-                {
-                    rows.Row(s, h, i).CopyTo(sequences[s].Row(0, h, (step * feed.Rows) + i));
-                }
-            }
-        }
+                using DeviceCopies copies = new(Device);
+                using SoftmaxResult result = attention.Decode(
+                    inputs with { Query = copies.Of(inputs.Query), Gate = copies.OfOptional(inputs.Gate) }, cache);
+                return new SoftmaxResult(result.Output.ToHost(), result.LogSumExp.ToHost());
+            });
     }
 }

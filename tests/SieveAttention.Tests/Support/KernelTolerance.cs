@@ -14,7 +14,6 @@ internal static class KernelTolerance
         ReadOnlySpan<double> kernel, ReadOnlySpan<double> plain, ReadOnlySpan<double> reference, TensorType type, string what)
     {
         string? violation = Violation(kernel, plain, reference, type, out string report);
-        TestContext.Out.WriteLine($"{what}: {report}");
         Assert.That(violation, Is.Null, $"{what}: {report}");
     }
 

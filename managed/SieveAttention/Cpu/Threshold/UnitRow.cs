@@ -13,22 +13,15 @@ internal static class UnitRow
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static float Normalize(ReadOnlySpan<float> row, Span<float> unit)
     {
-        float squares = RowMath.SumOfSquares(row);
-        if (squares is > 1e-18f and < 1e30f)
+        double squares = RowMath.SumOfSquares(row);
+        double factor = 1 / Math.Max(Math.Sqrt(squares), SmallestNorm);
+        if (squares is > 1e-18 and < 1e30)
         {
-            float inverse = (float)(1 / Math.Sqrt(squares));
-            RowMath.Scale(row, inverse, unit);
-            return inverse;
+            RowMath.Scale(row, (float)factor, unit);
+            return (float)factor;
         }
 
-        // Squares that leave the range of float, or nearly: rare, so double throughout.
-        double sum = 0;
-        foreach (float value in row)
-        {
-            sum += (double)value * value;
-        }
-
-        double factor = 1 / Math.Max(Math.Sqrt(sum), SmallestNorm);
+        // The factor or its products leave the range of float, or nearly: rare, so double throughout.
         for (int c = 0; c < row.Length; c++)
         {
             unit[c] = (float)(row[c] * factor);

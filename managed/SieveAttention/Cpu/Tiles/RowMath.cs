@@ -13,30 +13,6 @@ namespace SieveAttention.Cpu.Tiles;
 /// </remarks>
 internal static class RowMath
 {
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal static float SumOfSquares(ReadOnlySpan<float> row)
-    {
-        ref float start = ref MemoryMarshal.GetReference(row);
-        Vector256<float> sum0 = default;
-        Vector256<float> sum1 = default;
-        int c = 0;
-        for (; c + 16 <= row.Length; c += 16)
-        {
-            Vector256<float> x0 = Vector256.LoadUnsafe(ref start, (nuint)c);
-            Vector256<float> x1 = Vector256.LoadUnsafe(ref start, (nuint)c + 8);
-            sum0 = Vector256.FusedMultiplyAdd(x0, x0, sum0);
-            sum1 = Vector256.FusedMultiplyAdd(x1, x1, sum1);
-        }
-
-        float sum = Vector256.Sum(sum0 + sum1);
-        for (; c < row.Length; c++)
-        {
-            sum = MathF.FusedMultiplyAdd(row[c], row[c], sum);
-        }
-
-        return sum;
-    }
-
     /// <summary>target = factor * source; both may be the same row.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Scale(ReadOnlySpan<float> source, float factor, Span<float> target)
@@ -75,7 +51,7 @@ internal static class RowMath
 
     /// <summary>Sum of squares in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal static double WideSumOfSquares(ReadOnlySpan<float> row)
+    internal static double SumOfSquares(ReadOnlySpan<float> row)
     {
         ref float start = ref MemoryMarshal.GetReference(row);
         Vector256<double> sum0 = default;

@@ -9,5 +9,5 @@ namespace SieveAttention.Interop;
 internal static class SieveHeader
 {
     /// <summary>SHA-256 of sieve/attention.h, of the bytes as they are in the repository.</summary>
-    internal const string Sha256 = "523817f636b128a735f2bff2492b0b3a7336060f1bf2d41fbccb66f14a64a1be";
+    internal const string Sha256 = "0519124dc477873285c743cfae7191cafdd003926e5b863ca3045e68fbd40908";
 }

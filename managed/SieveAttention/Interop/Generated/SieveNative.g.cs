@@ -103,6 +103,14 @@ internal static unsafe class SieveNative
     [DllImport(LibraryName, EntryPoint = "sieve_support", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int Support(nint context, SieveSupportQuery* query);
 
+    /// <summary>
+    /// Enqueues matrix products of random elements, of SIEVE_DTYPE_FLOAT16 or SIEVE_DTYPE_BFLOAT16, that never leave the
+    /// multiprocessors, for some milliseconds: what no kernel of the path can surpass. Writes how many floating-point
+    /// operations they are. For benchmarks.
+    /// </summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_products_run", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int ProductsRun(nint context, int path, int dtype, double* operations, nint stream);
+
     /// <summary>Bytes of workspace for sieve_tda_forward; aligned to 256 bytes, not read before it is written.</summary>
     [DllImport(LibraryName, EntryPoint = "sieve_tda_forward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int TdaForwardWorkspace(nint context, SieveAttentionProblem* problem, SieveTdaForwardArguments* arguments, ulong* bytes);
