@@ -5,6 +5,8 @@ namespace SieveAttention;
 /// <summary>The weights of alpha-entmax attention; the count is the support of a row.</summary>
 internal sealed class EntmaxWeights : RowFunctionWeights
 {
+    private const double Rounding = 3.0 / (1 << 25);
+
     private readonly ScoreRows _scores;
     private readonly double[] _alpha;
 
@@ -19,8 +21,9 @@ internal sealed class EntmaxWeights : RowFunctionWeights
     }
 
     /// <summary>
-    /// Visible keys of a row whose place inside or outside the support hangs on less than a relative error of their scores, or of the
-    /// unit interval below the largest z, where the threshold lies: for alpha near 1 the scores are a small part of that.
+    /// Visible keys of a row whose place inside or outside the support hangs on less than a relative error of their scores, or on the
+    /// rounding of z - max z and of the threshold to float32: both lie between -1 and 0 there, each is off by at most 2^-25, and the
+    /// threshold moves by as much as the values do.
     /// </summary>
     internal int KeysNearThreshold(int batch, int head, int row, double relativeError)
     {
@@ -37,9 +40,7 @@ internal sealed class EntmaxWeights : RowFunctionWeights
         EntmaxRow function = new(Problem, _alpha);
         function.Forward(place, z, weights);
         double tau = function.Tau[place.Index(Problem)];
-        double margin = relativeError * Math.Max(1, z.Max(Math.Abs));
-        // Near alpha 1 a weight relu(z - tau)^(1 / power) is 0 in float64 well above the threshold: below 5.8e-4 for alpha 1.01.
-        double underflow = Math.Pow(2, -1074 * power);
-        return z.Count(score => Math.Abs((power * score) - tau) <= (power * margin) + relativeError + underflow);
+        double margin = (power * relativeError * z.Max(Math.Abs)) + Rounding;
+        return z.Count(score => Math.Abs((power * score) - tau) <= margin);
     }
 }

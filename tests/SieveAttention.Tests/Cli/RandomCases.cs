@@ -76,8 +76,14 @@ internal sealed class RandomCases
                 ChooseBlocks();
                 break;
             case "support_basis":
-                Set("bound", Pick(0, 0.2, 0.5, 1, 50));
-                Set("degree", 2);
+                double bound = Pick(0, 0.2, 0.5, 1, 50);
+                Set("bound", bound);
+                if (Maybe())
+                {
+                    // 1 + s is not positive for all scores within a bound above 1.
+                    Set("degree", bound <= 1 ? Pick(1, 2) : 2);
+                }
+
                 Set("tile", Pick(1, 3, 16, 64, 500));
                 break;
         }
