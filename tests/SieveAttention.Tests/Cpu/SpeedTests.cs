@@ -120,7 +120,7 @@ internal sealed class SpeedTests
         double softmax = Best(20, () => CpuSoftmax.Forward(problem, new ScoreTerms<float>(0.125f), q1, k1, v));
         double forward = Best(20, () => CpuThresholdDifferential.Forward(problem, parameters, q1, k1, q2, k2, v, gain, null));
         double unscreened = Best(20, () => CpuThresholdDifferential.Forward(
-            problem, parameters, q1, k1, q2, k2, v, gain, null, CpuExecution.Default, ThresholdTuning.Default with { MaxCandidates = 0 }));
+            problem, parameters, q1, k1, q2, k2, v, gain, null, CpuExecution.Default, ThresholdTuning.Default with { MaxCandidateRows = 0 }));
         double backward = Best(20, () => CpuThresholdDifferential.Backward(problem, parameters, q1, k1, q2, k2, v, gain, null, dout));
         Report($"{problem.QueryShape}: softmax {softmax * 1e3:F2} ms, forward {forward * 1e3:F2} ms ({softmax / forward:F2} x)");
         Report($"  forward without screening {unscreened * 1e3:F2} ms, backward {backward * 1e3:F2} ms");
