@@ -95,12 +95,12 @@ internal sealed class SpeedTests
     }
 
     /// <summary>
-    /// A trained layer has six heads; the file of this source tree holds the one with the most survivors, alone and six times here. SIEVE_TRAINED_LAYER=FILE, without .safetensors, names a file with all heads, for which the rate
-    /// is promised.
+    /// A trained layer has six heads; the file of this source tree holds the one with the most survivors, alone and six times here.
+    /// SIEVE_TRAINED_LAYER=FILE, without .safetensors, names a file with all heads.
     /// </summary>
     [TestCase(1)]
     [TestCase(6)]
-    public void Threshold_attention_on_trained_input_beside_dense_softmax(int copies)
+    public void Threshold_attention_on_trained_input_is_half_as_fast_again_as_dense_softmax(int copies)
     {
         string? layer = Environment.GetEnvironmentVariable("SIEVE_TRAINED_LAYER");
         GoldenCase real = GoldenCase.Load("real", layer ?? "threshold-differential");
@@ -124,7 +124,7 @@ internal sealed class SpeedTests
         double backward = Best(20, () => CpuThresholdDifferential.Backward(problem, parameters, q1, k1, q2, k2, v, gain, null, dout));
         Report($"{problem.QueryShape}: softmax {softmax * 1e3:F2} ms, forward {forward * 1e3:F2} ms ({softmax / forward:F2} x)");
         Report($"  forward without screening {unscreened * 1e3:F2} ms, backward {backward * 1e3:F2} ms");
-        Assert.That(softmax / forward, Is.GreaterThan(layer is null ? 1.2 : 1.5));
+        Assert.That(softmax / forward, Is.GreaterThan(1.5));
     }
 
     private static HostArray<float> Heads(AttentionTensor heads, int copies)
