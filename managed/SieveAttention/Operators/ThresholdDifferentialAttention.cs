@@ -16,7 +16,8 @@ namespace SieveAttention;
 /// </summary>
 /// <remarks>
 /// Forward runs on every device, Backward on the Reference and Cpu devices. An instance is immutable and may be used from several threads;
-/// tensors and streams are the caller's. On a CUDA device Forward is asynchronous: it enqueues on the stream and returns; reading
+/// tensors and streams are the caller's. On the Cpu device nothing but the last digits of the gradients of keys and values depends on the
+/// number of threads. On a CUDA device Forward is asynchronous: it enqueues on the stream and returns; reading
 /// the output has to be ordered after it on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
 /// </remarks>
 public sealed class ThresholdDifferentialAttention

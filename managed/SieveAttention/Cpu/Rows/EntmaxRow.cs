@@ -29,7 +29,7 @@ internal sealed unsafe class EntmaxRow : RowFunction
     /// <summary>Threshold of z, not shifted, [batch, query heads, queries]; NaN for a row without a visible key.</summary>
     internal float[] Tau { get; }
 
-    /// <summary>Number of keys above the threshold, [batch, query heads, queries].</summary>
+    /// <summary>Number of keys whose weight is positive in float64, [batch, query heads, queries].</summary>
     internal int[] Support { get; }
 
     /// <summary>One for each query head.</summary>

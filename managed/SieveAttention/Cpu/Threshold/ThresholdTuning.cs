@@ -11,8 +11,9 @@ namespace SieveAttention.Cpu.Threshold;
 /// </param>
 /// <param name="MaxCandidateRows">
 /// A tile of 64 x 64 pairs of one view of which more rows than this have a candidate after screening computes all of its scores, and so do
-/// the tiles after it until one has survivors in at most half as many rows; 0 = never screen. Screening costs as much as the scores of a
-/// third of the rows, so that even half of them leave a gain.
+/// the tiles after it until one has survivors in at most half as many rows; 0 = never screen. Screening a tile takes 0.75 us (head_dim 64,
+/// EPYC 9005), less than the scores of half of its rows. On the trained head of the test data 244 of 1056 tiles have survivors, in 1 to
+/// 10 rows; when tiles of up to 32 candidates were scored pair by pair and the others whole, the latter were 142.
 /// </param>
 internal sealed record ThresholdTuning(double DenseSurvivors, int MaxCandidateRows)
 {
