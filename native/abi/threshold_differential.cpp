@@ -58,6 +58,22 @@ void require_survivors(const sieve_tda_forward_arguments &a, const Dimensions &d
   }
 }
 
+void require_survivor_tiles(const sieve_tda_forward_arguments &a, const sieve_attention_problem &p,
+                            const Dimensions &d) {
+  if (a.survivor_tiles.data == nullptr) return;
+  const int64_t tiles = p.query_starts != nullptr ? d.queries / tda::kSurvivorTile + p.sequence_count
+                                                  : (d.queries + tda::kSurvivorTile - 1) / tda::kSurvivorTile;
+  constexpr int64_t kKeysOfWord = tda::kSurvivorTile * tda::kSurvivorWordTiles;
+  require_tensor("survivor_tiles", a.survivor_tiles,
+                 {d.batch, d.query_heads, tiles, (d.keys + kKeysOfWord - 1) / kKeysOfWord});
+  require_dtype("survivor_tiles", a.survivor_tiles, SIEVE_DTYPE_INT32);
+  require_positive_strides({"survivor_tiles", &a.survivor_tiles}, "it is written");
+  if (a.survivor_tiles.strides[3] != 1)
+    throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
+                  format("survivor_tiles.strides[3] is %lld; allowed: 1, words are contiguous",
+                         static_cast<long long>(a.survivor_tiles.strides[3])));
+}
+
 // Everything that can be wrong is found here; `workspace` may be null when only the size is asked for.
 ForwardCall plan_forward(const sieve_context *context, const sieve_attention_problem *problem,
                          const sieve_tda_forward_arguments *arguments, void *workspace) {
@@ -72,6 +88,7 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   require_no_foreign_fields(p);
   require_output({"output", &a.output}, a.query1.dtype, d);
   require_survivors(a, d);
+  require_survivor_tiles(a, p, d);
   plan.beta = require_scalar("beta", a.beta);
   plan.lambda = require_scalar("lambda", a.lambda);
   const bool lambda_is_zero = a.lambda.device == nullptr && a.lambda.value == 0;
@@ -106,6 +123,10 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   plan.output_type = output_type_of(a.output);
   plan.survivors[0] = view_of(a.survivors1);
   plan.survivors[1] = view_of(a.survivors2);
+  plan.survivor_tiles.words = view_of(a.survivor_tiles);
+  plan.survivor_tiles.width = static_cast<int32_t>(a.survivor_tiles.sizes[3]);
+  plan.head_dim = static_cast<int32_t>(d.head_dim);
+  plan.value_dim = static_cast<int32_t>(d.value_dim);
   plan.kappa = a.kappa;
   plan.power = a.power;
 

@@ -49,6 +49,7 @@ namespace sieve {
 template <class Policy>
 struct BackwardArguments {
   ProblemView problem;
+  HeadGroups order;
   int32_t head_dim = 0;  // of the tensors; the shape's or less
   int32_t value_dim = 0;
   TensorView query;
@@ -374,7 +375,7 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, Policy::Shape::kBlock
 
   // Without turns the blocks with most query rows (the first keys, under a causal mask) start first.
   const int index = static_cast<int>(a.turns == nullptr ? blockIdx.x : gridDim.x - 1 - blockIdx.x);
-  const KeyBlockPlace key_place = KeyBlockPlace::of(a.problem, Shape::kKeyBlock, index);
+  const KeyBlockPlace key_place = KeyBlockPlace::of(a.problem, a.order, Shape::kKeyBlock, index);
   if (key_place.sequence < 0) return;
   const Sequence sequence = Sequence::at(a.problem, key_place.sequence);
   const int first_key = key_place.key_block * Shape::kKeyBlock;

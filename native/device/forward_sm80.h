@@ -17,8 +17,8 @@
 //   begin_row(arguments, ...)        the kRowScalars floats of a row; they wait in shared memory, registers are scarcer
 //   begin(arguments, head)           the state before the first key
 //   weigh(state, scores, ...)        scores -> weights in place; returns whether the warp has a non-zero one
-//   rescale(state, output)           what a new maximum does to the output so far; nothing where weights are final at
-//   once finish(state, ...)               factor of the whole output row; writes per-row results
+//   rescale(state, output)           what a new maximum does to the output so far; nothing where weights are final
+//   finish(state, ...)               factor of the whole output row; writes per-row results
 // docs/kernels.md lists the policies of the other operators.
 #pragma once
 

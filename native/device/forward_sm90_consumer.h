@@ -4,6 +4,7 @@
 
 #include "device/epilogue.h"
 #include "device/forward_sm90_parts.h"
+#include "device/ptx/stmatrix.h"
 #include "device/ptx/warpgroup.h"
 #include "device/ptx/wgmma.h"
 #include "device/rows.h"
@@ -20,6 +21,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
   using Parts::kD;
   using Parts::kHasScalars;
   using Parts::kN;
+  using Parts::kStagesOutput;
   using Parts::kV;
   using Parts::kViews;
   using Parts::next_tile;
@@ -123,10 +125,14 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     if (thread == 0) ptx::mbarrier_arrive(address(&barrier));
   }
 
+  __device__ void release_queries(int stage) const {
+    if (lane_index() == 0) ptx::mbarrier_arrive(address(&shared.barriers.query_empty[stage]));
+  }
+
   // The scores of a block are there: its keys are not needed any more, and after the last block the queries neither.
   __device__ void release_operands(const Rows &rows, int block) const {
     release(shared.barriers.key_empty[keys.stage]);
-    if (block == rows.work.first_block) release(shared.barriers.query_empty[queries.stage]);
+    if (!kStagesOutput && block == rows.work.first_block) release_queries(queries.stage);
   }
 
   // Waits for the values of the block. Where a non-finite one must be contained, adds what the weights make of it
@@ -167,7 +173,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
       ptx::mbarrier_wait(address(&b.key_full[keys.stage]), keys.phase);
       start_scores();
       ptx::wgmma_wait_group<0>();
-      if (block == rows.work.first_block) release(b.query_empty[queries.stage]);
+      if (block == rows.work.first_block) release_queries(queries.stage);
       const bool mine = weigh(state, rows, block);
       const bool any = ptx::bar_red_or(kConsumerBarrier + index, 128, mine);
       release(b.key_empty[keys.stage]);
@@ -266,14 +272,64 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     return Policy::begin(a.policy, work.place.head);
   }
 
-  __device__ void store(const Rows &rows, const typename Policy::State &state) {
+  // Writes the 16 rows of this warp over its queries, which nobody else reads, and has the copy engine bring them out.
+  __device__ void store_staged(const Rows &rows, const float (&factors)[2], int stage) {
+    using Panel = SharedTile<16, 64>;
+    const int lane = lane_index(), first_row = thread / 32 * 16 + index * 64;
+    const uint32_t target = address(shared.queries[stage].view[0]) + static_cast<uint32_t>(first_row) * 128;
+    const uint32_t piece = target + Panel::offset(lane & 15, lane >> 4);
+#pragma unroll
+    for (int n = 0; n < kV / 8; n += 2) {
+      uint32_t words[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float(&pair)[4] = output[0][n + i / 2];
+        const float2 scaled =
+            output_pair(pair[2 * (i % 2)], pair[2 * (i % 2) + 1], factors[i % 2], a.problem.epilogue.norm_gain,
+                        (n + i / 2) * 8 + 2 * (lane & 3), a.value_dim);
+        words[i] = ptx::cvt_x2<Element>(scaled.x, scaled.y);
+      }
+      ptx::stmatrix_x4(Panel::step(piece, n / 2 % 4) + n / 8 * Shape::kRows * 128, words);
+    }
+    ptx::fence_proxy_async();
+    __syncwarp();
+    if (lane == 0) {
+      const Sequence &sequence = rows.work.sequence;
+#pragma unroll
+      for (int panel = 0; panel < Shared::kValuePanels; ++panel)
+        ptx::cp_async_bulk_tensor_4d_store(&a.staged_output, panel * 64,
+                                           sequence.query_start + rows.work.block_row + first_row,
+                                           rows.work.place.head, sequence.batch,
+                                           target + static_cast<uint32_t>(panel * Shape::kRows * 128));
+      ptx::cp_async_bulk_commit_group();
+    }
+  }
+
+  // `stage`: of the queries of this tile, or -1 where it has none.
+  __device__ void store(const Rows &rows, const typename Policy::State &state, int stage) {
     const Sequence &sequence = rows.work.sequence;
+    float factors[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = rows.thread_rows.row(0, half);
-      const float factor = Policy::finish(state, rows.scalars, a.policy, rows.work.place, sequence, row, 0, half);
-      store_row<Element, kV>(output[0], half, factor, a.problem.epilogue, a.output, a.output_type, a.value_dim,
-                             sequence.batch, rows.work.place.head, sequence.query_start + row, row < sequence.queries);
+      factors[half] = output_factor<kV>(
+          output[0], half, Policy::finish(state, rows.scalars, a.policy, rows.work.place, sequence, row, 0, half),
+          a.problem.epilogue, a.value_dim, sequence.batch, rows.work.place.head, sequence.query_start + row,
+          row < sequence.queries);
+    }
+    if constexpr (kStagesOutput) {
+      const int end_row = rows.work.block_row + index * 64 + thread / 32 * 16 + 16;
+      if (stage >= 0 && a.output_type == OutputType::kElement && end_row <= sequence.queries) {
+        store_staged(rows, factors, stage);
+        return;
+      }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = rows.thread_rows.row(0, half);
+      store_scaled_row<Element, kV>(output[0], half, factors[half], a.problem.epilogue, a.output, a.output_type,
+                                    a.value_dim, sequence.batch, rows.work.place.head, sequence.query_start + row,
+                                    row < sequence.queries);
     }
   }
 
@@ -288,7 +344,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
         attend_overlapped(state, rows);
       queries.advance();
     }
-    store(rows, state);
+    store(rows, state, -1);
   }
 
   // One tile after the other.
@@ -317,6 +373,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     Work work(a.problem, a.order, tile);
     wait_operands(work);
     start_scores();
+    int staged = -1;  // queries over which the output of the tile before was written
     while (true) {
       const Rows rows = rows_of(work);
       typename Policy::State state = begin(work);
@@ -324,7 +381,12 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
       ptx::wgmma_wait_group<0>();
       if (has_keys) weigh_and_release(state, rows, work.end_block - 1);
       convert(has_keys);
+      if (kStagesOutput && staged >= 0) {
+        ptx::cp_async_bulk_wait_group_read<0>();
+        release_queries(staged);
+      }
       attend_rest(state, rows, work.end_block - 1);
+      staged = has_keys ? queries.stage : -1;
       if (has_keys) {
         queries.advance();
         prepare_values(is_masked(rows, work.first_block));
@@ -339,10 +401,11 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
         release_values();
       else
         output_to_zero();
-      store(rows, state);
+      store(rows, state, staged);
       if (tile >= a.tiles) break;
       work = next;
     }
+    ptx::cp_async_bulk_wait_group_read<0>();  // shared memory goes with the thread block
     ptx::wgmma_wait_group<0>();
   }
 };

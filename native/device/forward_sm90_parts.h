@@ -15,6 +15,7 @@ struct ForwardSm90Arguments {
   CUtensorMap query[Policy::Shape::kViews];
   CUtensorMap key[Policy::Shape::kViews];
   CUtensorMap value;
+  CUtensorMap staged_output;  // boxes of the 16 rows of a warp; where output_type is that of the elements
   ProblemView problem;
   TensorView output;
   OutputType output_type;
@@ -31,7 +32,7 @@ struct ForwardSm90Barriers {
   uint64_t tile_full[2];                      // producer thread; everyone else waits for the number of the next tile
   uint64_t tile_empty[2];                     // every consumer warp and the scalar warp; the producer waits
   uint64_t query_full[Shape::kQueryStages];   // copy engine
-  uint64_t query_empty[Shape::kQueryStages];  // one thread a consumer
+  uint64_t query_empty[Shape::kQueryStages];  // one thread a consumer warp
   uint64_t key_full[Shape::kStages];          // copy engine and, where keys have scalars, every lane of the scalar warp
   uint64_t key_empty[Shape::kStages];         // one thread a consumer; producer and scalar warp wait
   uint64_t value_full[Shape::kStages];        // copy engine
@@ -89,6 +90,9 @@ struct ForwardSm90Parts {
   static constexpr bool kHasScalars = Shape::kKeyScalars > 0;
   // Beside a wider output, the next tile's scores do not fit.
   static constexpr bool kScoresAhead = !Policy::kSkipsEmpty && kV <= 128;
+  // The output leaves through the queries of its tile, while the other place takes those of the next: nobody waits.
+  static constexpr bool kStagesOutput =
+      kScoresAhead && Shape::kQueryStages == 2 && Shared::kValuePanels <= Shared::kHeadPanels;
   static constexpr int kConsumersBarrier = 1;  // named barrier of all consumers
   static constexpr int kConsumerBarrier = 2;   // 2, 3, ...: of the threads of one consumer
 
@@ -106,7 +110,7 @@ struct ForwardSm90Parts {
     }
     for (int stage = 0; stage < Shape::kQueryStages; ++stage) {
       ptx::mbarrier_init(address(&b.query_full[stage]), 1);
-      ptx::mbarrier_init(address(&b.query_empty[stage]), Shape::kConsumers);
+      ptx::mbarrier_init(address(&b.query_empty[stage]), 4 * Shape::kConsumers);
     }
     for (int stage = 0; stage < Shape::kStages; ++stage) {
       ptx::mbarrier_init(address(&b.key_full[stage]), 1 + 32 * kHasScalars);

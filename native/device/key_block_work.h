@@ -14,8 +14,8 @@ struct KeyBlockWork {
   int64_t padded_row;  // of query row 0 of the sequence
 
   // False where the block belongs to no sequence.
-  __device__ static bool find(const ProblemView &problem, int index, KeyBlockWork &work) {
-    work.place = KeyBlockPlace::of(problem, kKeyBlock, index);
+  __device__ static bool find(const ProblemView &problem, const HeadGroups &order, int index, KeyBlockWork &work) {
+    work.place = KeyBlockPlace::of(problem, order, kKeyBlock, index);
     if (work.place.sequence < 0) return false;
     work.sequence = Sequence::at(problem, work.place.sequence);
     work.first_key = work.place.key_block * kKeyBlock;

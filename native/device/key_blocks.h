@@ -5,38 +5,45 @@
 
 namespace sieve {
 
-// A block of keys of one key head of one sequence. Blocks of a head follow one another, so that those which run side by
-// side share their queries in the level-2 cache.
+// A block of keys of one key head of one sequence. The first keys have most query rows under a causal mask.
 struct KeyBlockPlace {
   int key_block;
   int key_head;
   int sequence;  // -1: no key of any sequence
 
-  // Key blocks of one head, all sequences together. Sequence s of a packed problem begins at block key_starts[s] / size
-  // + s of them.
-  __host__ __device__ static int64_t blocks_of_head(const ProblemView &problem, int size) {
-    return problem.query_starts != nullptr ? static_cast<int64_t>(problem.keys / size) + problem.batch
-                                           : static_cast<int64_t>((problem.keys + size - 1) / size) * problem.batch;
+  // Order of the blocks of `size` keys, of which `places` run at once. What a group of heads shares in the level-2 cache
+  // are query rows, which all blocks pass in the same direction: they need not fit as a whole. A packed problem has
+  // sequence s begin at block key_starts[s] / size + s of its heads.
+  static HeadGroups order(const ProblemView &problem, int size, int places) {
+    const bool packed = problem.query_starts != nullptr;
+    return head_groups(packed ? problem.keys / size + problem.batch : (problem.keys + size - 1) / size,
+                       static_cast<int64_t>(problem.query_heads) / problem.group * (packed ? 1 : problem.batch), 1,
+                       kHeadGroupBytes, problem.causal, places);
   }
 
-  __device__ static KeyBlockPlace of(const ProblemView &problem, int size, int index) {
+  // How many blocks there are.
+  static int64_t count(const ProblemView &problem, const HeadGroups &order) {
+    return static_cast<int64_t>(order.blocks) * (problem.query_heads / problem.group) *
+           (problem.query_starts != nullptr ? 1 : problem.batch);
+  }
+
+  __device__ static KeyBlockPlace of(const ProblemView &problem, const HeadGroups &order, int size, int index) {
     const int key_heads = problem.query_heads / problem.group;
     if (problem.query_starts == nullptr) {
-      const int blocks = (problem.keys + size - 1) / size;
-      return {index % blocks, index / blocks % key_heads, index / blocks / key_heads};
+      const HeadGroups::Place place = order.of(index, key_heads * problem.batch);
+      return {place.block, place.head % key_heads, place.head / key_heads};
     }
-    const int blocks = problem.keys / size + problem.batch;
-    const int block = index % blocks;
+    const HeadGroups::Place place = order.of(index, key_heads);
     int sequence = 0;  // the last one that begins at or before the block
     for (int end = problem.batch; end - sequence > 1;) {
       const int middle = (sequence + end) / 2;
-      if (problem.key_starts[middle] / size + middle <= block)
+      if (problem.key_starts[middle] / size + middle <= place.block)
         sequence = middle;
       else
         end = middle;
     }
     const int first = problem.key_starts[sequence] / size + sequence;
-    return {block - first, index / blocks, block < first ? -1 : sequence};
+    return {place.block - first, place.head, place.block < first ? -1 : sequence};
   }
 };
 

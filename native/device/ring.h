@@ -20,4 +20,12 @@ struct RingCursor {
   }
 };
 
+// A place in a ring of two, in one register.
+struct PairCursor {
+  uint32_t count = 0;
+  __device__ int stage() const { return static_cast<int>(count & 1); }
+  __device__ uint32_t phase() const { return count >> 1 & 1; }
+  __device__ void advance() { ++count; }
+};
+
 }  // namespace sieve

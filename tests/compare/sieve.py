@@ -32,6 +32,30 @@ class TdaForward(c.Structure):
         ("struct_size", c.c_uint32), ("reserved", c.c_int32),
         ("query1", Tensor), ("key1", Tensor), ("query2", Tensor), ("key2", Tensor), ("value", Tensor), ("output", Tensor),
         ("survivors1", Tensor), ("survivors2", Tensor), ("beta", Scalar), ("lambda_", Scalar), ("kappa", c.c_float), ("power", c.c_float),
+        ("survivor_tiles", Tensor),
+    ]
+
+
+class TdaCache(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_uint32), ("screen", c.c_int32), ("key1", Tensor), ("key2", Tensor), ("value", Tensor),
+        ("inverse_norms1", Tensor), ("inverse_norms2", Tensor), ("images1", Tensor), ("images2", Tensor),
+        ("page_table", c.c_void_p), ("page_table_width", c.c_int64),
+    ]
+
+
+class TdaAppend(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_uint32), ("batch", c.c_int32), ("cache", c.POINTER(TdaCache)), ("rows", c.c_int64), ("key_lengths", c.c_void_p),
+        ("new_key1", Tensor), ("new_key2", Tensor), ("new_value", Tensor),
+    ]
+
+
+class TdaDecode(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_uint32), ("splits", c.c_int32), ("query1", Tensor), ("query2", Tensor), ("cache", c.POINTER(TdaCache)),
+        ("output", Tensor), ("survivors1", Tensor), ("survivors2", Tensor), ("beta", Scalar), ("lambda_", Scalar),
+        ("kappa", c.c_float), ("power", c.c_float),
     ]
 
 
@@ -98,6 +122,49 @@ class Library:
 
         launch.keep = (workspace, out, q1, k1, q2, k2, v)
         return launch, out
+
+    def tda_cache(self, k1, k2, v, screen=0):
+        """A contiguous cache over tensors that are there; its `summarise` writes inverse norms and images, and has run once."""
+        batch, heads, keys, dim = k1.shape
+        cache = TdaCache(struct_size=c.sizeof(TdaCache), screen=screen, key1=view(k1), key2=view(k2), value=view(v))
+        norms = [torch.empty(batch, heads, keys, 1, dtype=torch.float32, device=k1.device) for _ in range(2)]
+        cache.inverse_norms1, cache.inverse_norms2 = view(norms[0]), view(norms[1])
+        cache.words = (4 if screen == 1 else 2) * (64 if dim <= 64 else 128) + 16
+        images = []
+        if screen != 0:
+            images = [torch.empty(batch, heads, (keys + 15) // 16, cache.words, dtype=torch.int32, device=k1.device) for _ in range(2)]
+            cache.images1, cache.images2 = view(images[0]), view(images[1])
+        cache.keep = (k1, k2, v, norms, images)
+        arguments = TdaAppend(struct_size=c.sizeof(TdaAppend), batch=batch, cache=c.pointer(cache), rows=keys)
+
+        def summarise():
+            stream = c.c_void_p(torch.cuda.current_stream().cuda_stream)
+            self.check(self.native.sieve_tda_append(self.context, c.byref(arguments), stream))
+
+        cache.summarise = summarise
+        summarise()
+        return cache
+
+    def tda_decode(self, q1, q2, cache, beta, lam, splits=0, counts=False):
+        """Decode of the rows q at the end of a cache; returns a launch function, its output and the tensors of survivors."""
+        out = torch.empty_like(q1)
+        survivors = [torch.empty(*q1.shape[:3], 1, dtype=torch.int32, device=q1.device) for _ in range(2)] if counts else []
+        problem = Problem(struct_size=c.sizeof(Problem), causal=1, output_scale=1.0)
+        arguments = TdaDecode(struct_size=c.sizeof(TdaDecode), splits=splits, query1=view(q1), query2=view(q2), cache=c.pointer(cache),
+                              output=view(out), beta=Scalar(None, beta, 0), lambda_=Scalar(None, lam, 0), kappa=1.0, power=2.0)
+        if counts:
+            arguments.survivors1, arguments.survivors2 = view(survivors[0]), view(survivors[1])
+        size = c.c_uint64()
+        self.check(self.native.sieve_tda_decode_workspace(self.context, c.byref(problem), c.byref(arguments), c.byref(size)))
+        workspace = torch.empty(size.value, dtype=torch.uint8, device=q1.device)
+
+        def launch():
+            stream = c.c_void_p(torch.cuda.current_stream().cuda_stream)
+            self.check(self.native.sieve_tda_decode(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
+                                                    size, stream))
+
+        launch.keep = (workspace, out, q1, q2, cache, survivors)
+        return launch, out, survivors
 
     def softmax_forward(self, q, k, v, causal=True, path="automatic"):
         """Returns a function that launches on the current stream, and its output tensor."""

@@ -6,7 +6,8 @@
 #include "tests/native/support/check.h"
 
 namespace sieve::test {
-void test_softmax(const sieve_context *context);  // abi_softmax_test.cpp
+void test_softmax(const sieve_context *context);     // abi_softmax_test.cpp
+void test_tda_decode(const sieve_context *context);  // abi_tda_decode_test.cpp
 }
 
 namespace {
@@ -149,9 +150,9 @@ void test_kernels() {
   CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "head_dim 96",
                 "nearest supported is tda forward");
   query.head_dim = 64;
-  query.direction = SIEVE_DIRECTION_DECODE;
-  CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "tda decode", "nearest");
-  query.direction = SIEVE_DIRECTION_FORWARD;
+  query.operation = SIEVE_OPERATION_ENTMAX;
+  CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "entmax forward", "nearest");
+  query.operation = SIEVE_OPERATION_TDA;
   fake_context.capability = 80;
   query.path = SIEVE_PATH_HOPPER;
   CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "path hopper", "nearest");
@@ -219,6 +220,7 @@ int main() {
   fake_context.multiprocessors = 132;
   test_refusals();
   sieve::test::test_softmax(&fake_context);
+  sieve::test::test_tda_decode(&fake_context);
   test_handles();
   test_kernels();
   test_products();

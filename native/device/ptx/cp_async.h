@@ -10,6 +10,11 @@ __device__ inline void cp_async_16(uint32_t target, const void *source, int byte
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
 }
 
+// cp.async.ca.shared.global 8 bytes; bytes 0 fills with zeros.
+__device__ inline void cp_async_8(uint32_t target, const void *source, int bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
+}
+
 // cp.async.ca.shared.global 4 bytes; bytes 0 fills with zeros.
 __device__ inline void cp_async_4(uint32_t target, const void *source, int bytes) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");

@@ -23,6 +23,27 @@ __device__ inline void cp_async_bulk(uint32_t target, const void *source, uint32
                : "memory");
 }
 
+// Store of a box from shared memory, part of the next bulk group; what lies behind the tensor is not written. Coordinates
+// are 0 or more: with negative ones, which loads allow, a store is an illegal instruction.
+__device__ inline void cp_async_bulk_tensor_4d_store(const void *tensor_map, int c0, int c1, int c2, int c3,
+                                                     uint32_t source) {
+  asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(
+                   tensor_map),
+               "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(source)
+               : "memory");
+}
+
+// cp.async.bulk.commit_group: the stores that this thread started since the last one become a bulk group.
+__device__ inline void cp_async_bulk_commit_group() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+// cp.async.bulk.wait_group.read: all but the latest kPending bulk groups of this thread have read their sources.
+template <int kPending>
+__device__ inline void cp_async_bulk_wait_group_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+
 // prefetch.tensormap: brings a descriptor near before its first use.
 __device__ inline void prefetch_tensormap(const void *tensor_map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(tensor_map) : "memory");

@@ -482,6 +482,15 @@ typedef struct sieve_tda_forward_arguments {
   float kappa;
   /** Exponent of the exceedance; >= 1. */
   float power;
+  /**
+   * Optional int32 [batch, query heads, query tiles, words]: which tiles of 64 query rows x 64 keys hold a survivor, two
+   * bits a tile. Bit 2 (k % 16) + t of word k / 16 is set where a row of the tile has a survivor among the keys
+   * [64 k, 64 k + 64) in view t + 1, t = 0, 1; rows and keys count within their sequence. query tiles = ceil(queries / 64)
+   * and tile q holds rows [64 q, 64 q + 64); with packed sequences it is queries / 64 + sequence_count (rounded down), and
+   * tile q of sequence s lies at query_starts[s] / 64 + s + q. words = ceil(keys / 1024), of the key tensor. Every word of
+   * a tile that has a row is written.
+   */
+  sieve_tensor survivor_tiles;
 } sieve_tda_forward_arguments;
 
 /** Bytes of workspace for sieve_tda_forward; aligned to 256 bytes, not read before it is written. */
@@ -492,6 +501,121 @@ SIEVE_API int32_t sieve_tda_forward_workspace(const sieve_context *context, cons
 SIEVE_API int32_t sieve_tda_forward(const sieve_context *context, const sieve_attention_problem *problem,
                                     const sieve_tda_forward_arguments *arguments, void *workspace,
                                     uint64_t workspace_bytes, void *stream);
+
+/** Images of cached keys by which decode rules most of them out without reading them (see sieve_tda_cache). */
+typedef enum sieve_tda_screen {
+  /** No images. */
+  SIEVE_TDA_SCREEN_NONE = 0,
+  /** 8 bits a channel: half of the bytes of the keys, few keys are left to read. */
+  SIEVE_TDA_SCREEN_INT8 = 1,
+  /** 4 bits a channel: a quarter of the bytes, some more keys are left. */
+  SIEVE_TDA_SCREEN_INT4 = 2
+} sieve_tda_screen;
+
+/**
+ * A cache of keys and values for threshold differential attention, and what it keeps beside them. It is contiguous, one
+ * tensor row a key, or paged: then the tensors hold pages, page size divisible by 16, and page_table names the pages of
+ * each batch entry in order. entries is the batch or the number of pages, rows the room of an entry or the page size.
+ *
+ * The inverse norms and the images are written by sieve_tda_append and read by sieve_tda_decode. The images of 16 keys
+ * (rows 16 i to 16 i + 15 of an entry) are 4 p + 16 words with 8 bits a channel, 2 p + 16 with 4, p = 64 for head_dim up
+ * to 64, else 128; what stands in them is the library's own.
+ */
+typedef struct sieve_tda_cache {
+  /** sizeof(sieve_tda_cache). */
+  uint32_t struct_size;
+  /** A sieve_tda_screen. */
+  int32_t screen;
+  /** [entries, key heads, rows, head_dim], float16 or bfloat16. */
+  sieve_tensor key1;
+  /** Second view, like key1; absent for the single-view operator. */
+  sieve_tensor key2;
+  /** [entries, key heads, rows, value_dim], dtype of key1. */
+  sieve_tensor value;
+  /** Float32 [entries, key heads, rows, 1]: 1 / max(norm, 1e-12) of each key. */
+  sieve_tensor inverse_norms1;
+  /** The same for view 2; absent exactly where key2 is. */
+  sieve_tensor inverse_norms2;
+  /** Int32 [entries, key heads, ceil(rows / 16), words], contiguous words, aligned to 16 bytes; absent without screen. */
+  sieve_tensor images1;
+  /** The same for view 2; absent without screen, and where key2 is. */
+  sieve_tensor images2;
+  /** Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous. */
+  const int32_t *page_table;
+  /** Pages of one batch entry in page_table; 0 without one. */
+  int64_t page_table_width;
+} sieve_tda_cache;
+
+/**
+ * The newest keys of every sequence enter the cache: the last `rows` of the key_lengths[b] valid ones (of all rows,
+ * without lengths). Where new tensors are given, they are copied to the places of these keys; where they are absent, the
+ * keys and values are in the cache already. Then inverse norms and images of these keys are written.
+ */
+typedef struct sieve_tda_append_arguments {
+  /** sizeof(sieve_tda_append_arguments). */
+  uint32_t struct_size;
+  /** Sequences. */
+  int32_t batch;
+  /** The cache. */
+  const sieve_tda_cache *cache;
+  /** Newest keys of each sequence. An entry with fewer valid keys takes its last ones. */
+  int64_t rows;
+  /** Valid keys of each sequence, the new ones among them, device memory; NULL = all rows. */
+  const int32_t *key_lengths;
+  /** [batch, key heads, rows, head_dim], dtype of the cache; or absent. */
+  sieve_tensor new_key1;
+  /** Second view; absent exactly where new_key1 or the cache's key2 is. */
+  sieve_tensor new_key2;
+  /** [batch, key heads, rows, value_dim]; absent exactly where new_key1 is. */
+  sieve_tensor new_value;
+} sieve_tda_append_arguments;
+
+/** Enqueues the keys' entry into the cache. Needs no workspace. Bitwise repeatable. */
+SIEVE_API int32_t sieve_tda_append(const sieve_context *context, const sieve_tda_append_arguments *arguments,
+                                   void *stream);
+
+/**
+ * Threshold differential attention of a few new query rows against a cache, as sieve_tda_forward computes the rows at
+ * their places. problem.key_lengths says how many keys of each entry are valid; the work adapts to it on the device, so
+ * a captured graph replays with grown caches. The rows stand at the end of each entry's keys unless the problem says
+ * otherwise. Value rows are read for survivors only. A screen changes which bytes are read, not the result: the same
+ * keys survive, and for equal splits the output is the same bit for bit.
+ */
+typedef struct sieve_tda_decode_arguments {
+  /** sizeof(sieve_tda_decode_arguments). */
+  uint32_t struct_size;
+  /** Parts in which the keys of one head are read side by side; 0 = chosen by the library. */
+  int32_t splits;
+  /** [batch, query heads, queries, head_dim], dtype of the cache; queries * query heads / key heads is at most 64. */
+  sieve_tensor query1;
+  /** Second view, like query1; absent exactly where the cache's key2 is. */
+  sieve_tensor query2;
+  /** The cache. */
+  const sieve_tda_cache *cache;
+  /** [batch, query heads, queries, value_dim], dtype of query1 or float32. */
+  sieve_tensor output;
+  /** Optional int32 [batch, query heads, queries, 1]: keys above the threshold in view 1. */
+  sieve_tensor survivors1;
+  /** The same for view 2; absent where query2 is. */
+  sieve_tensor survivors2;
+  /** Steepness of the threshold; finite. */
+  sieve_scalar beta;
+  /** Weight of the second view; finite. */
+  sieve_scalar lambda;
+  /** Visible keys up to which the threshold stays 0; > 0. */
+  float kappa;
+  /** Exponent of the exceedance; >= 1. */
+  float power;
+} sieve_tda_decode_arguments;
+
+/** Bytes of workspace for sieve_tda_decode; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_tda_decode_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                             const sieve_tda_decode_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues threshold differential attention, decode. Bitwise repeatable for equal splits. */
+SIEVE_API int32_t sieve_tda_decode(const sieve_context *context, const sieve_attention_problem *problem,
+                                   const sieve_tda_decode_arguments *arguments, void *workspace,
+                                   uint64_t workspace_bytes, void *stream);
 
 /* ---------------------------------------------------------------- softmax attention ---------------------------------
  */

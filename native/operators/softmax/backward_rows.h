@@ -1,7 +1,8 @@
 // The row kernels of the backward pass, shared by its pipelines.
 //
-//   prepare   output, output_gradient, lse, gate -> shifts, deltas, factors, gate_gradient; clears sums and turns
-//   (prepare.h) finish    query_sums -> query_gradient, gradients of the row factors   (device/query_gradient.h)
+//   prepare   output, output_gradient, lse, gate -> shifts, deltas, factors, gate_gradient;
+//             clears sums and turns                                             (prepare.h)
+//   finish    query_sums -> query_gradient, gradients of the row factors        (device/query_gradient.h)
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -18,6 +18,8 @@ cudaError_t launch_backward_sm80(const BackwardPlan &plan, cudaStream_t stream) 
 
   BackwardArguments<Policy> a{};
   a.problem = plan.problem;
+  a.order = KeyBlockPlace::order(plan.problem, Shape::kKeyBlock,
+                                 plan.multiprocessors * Shape::kBlocksPerMultiprocessor);
   a.head_dim = plan.head_dim;
   a.value_dim = plan.value_dim;
   a.query = plan.query;
@@ -42,9 +44,7 @@ cudaError_t launch_backward_sm80(const BackwardPlan &plan, cudaStream_t stream) 
   const auto kernel = backward_sm80<Policy>;
   error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedMemory));
   if (error != cudaSuccess) return error;
-  const int64_t blocks =
-      KeyBlockPlace::blocks_of_head(plan.problem, Shape::kKeyBlock) * (plan.problem.query_heads / plan.problem.group);
-  kernel<<<static_cast<unsigned>(blocks), Shape::kThreads, kSharedMemory, stream>>>(a);
+  kernel<<<static_cast<unsigned>(KeyBlockPlace::count(plan.problem, a.order)), Shape::kThreads, kSharedMemory, stream>>>(a);
   error = cudaGetLastError();
   return error == cudaSuccess ? launch_finish(plan, kBfloat16, Shape::kHeadDim, stream) : error;
 }

@@ -8,13 +8,13 @@
 
 namespace sieve::softmax {
 
-// The shapes of one type and dim; the call decides on row factors and on the order of the sums.
-template <typename T, int kDim>
+// The shapes of one type and dims; the call decides on row factors and on the order of the sums.
+template <typename T, int kDim, int kValue = kDim>
 struct BackwardSm90Kind {
   using Element = T;
   static constexpr int kHeadDim = kDim;
   template <bool kRowFactors, bool kOrdered>
-  using Shape = BackwardShapeSm90<T, kDim, kRowFactors, kOrdered>;
+  using Shape = BackwardShapeSm90<T, kDim, kValue, kRowFactors, kOrdered>;
 };
 
 template <class Shape>
@@ -40,6 +40,7 @@ cudaError_t launch_pairs_sm90(const BackwardPlan &plan, cudaStream_t stream) {
   if (error != cudaSuccess) return error;
 
   a.problem = plan.problem;
+  a.order = KeyBlockPlace::order(plan.problem, Shape::kKeyBlock, plan.multiprocessors);
   a.rows = {plan.shifts, plan.deltas, plan.factors, plan.padded_rows, plan.query_sums, plan.turns};
   a.key_gradient = plan.key_gradient;
   a.value_gradient = plan.value_gradient;
@@ -55,8 +56,7 @@ cudaError_t launch_pairs_sm90(const BackwardPlan &plan, cudaStream_t stream) {
   const auto kernel = backward_sm90<Policy>;
   error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedMemory));
   if (error != cudaSuccess) return error;
-  const int64_t blocks = KeyBlockPlace::blocks_of_head(plan.problem, Shape::kKeyBlock) * key_heads;
-  kernel<<<static_cast<unsigned>(blocks), 384, kSharedMemory, stream>>>(a);
+  kernel<<<static_cast<unsigned>(KeyBlockPlace::count(plan.problem, a.order)), 384, kSharedMemory, stream>>>(a);
   return cudaGetLastError();
 }
 

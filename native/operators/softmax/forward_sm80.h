@@ -19,7 +19,8 @@ cudaError_t launch_forward_sm80(const ForwardPlan &plan, cudaStream_t stream) {
   a.output_type = plan.output_type;
   a.head_dim = plan.head_dim;
   a.value_dim = plan.value_dim;
-  a.order = tile_order(plan.problem, Shape::kRows, (plan.head_dim + plan.value_dim) * 2);
+  a.order = tile_order(plan.problem, Shape::kRows, (plan.head_dim + plan.value_dim) * 2,
+                       plan.multiprocessors * Shape::kBlocksPerMultiprocessor);
   a.policy = weight_arguments(plan);
   constexpr size_t kSharedMemory = sizeof(ForwardSharedMemory<Shape>);
   const auto kernel = forward_sm80<Policy>;
@@ -27,7 +28,7 @@ cudaError_t launch_forward_sm80(const ForwardPlan &plan, cudaStream_t stream) {
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedMemory));
       error != cudaSuccess)
     return error;
-  const int64_t blocks = static_cast<int64_t>(a.order.query_blocks) * plan.problem.query_heads * plan.problem.batch;
+  const int64_t blocks = static_cast<int64_t>(a.order.blocks) * plan.problem.query_heads * plan.problem.batch;
   kernel<<<static_cast<unsigned>(blocks), Shape::kThreads, kSharedMemory, stream>>>(a);
   return cudaGetLastError();
 }

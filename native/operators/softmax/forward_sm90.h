@@ -24,14 +24,18 @@ cudaError_t launch_forward_sm90(const ForwardPlan &plan, cudaStream_t stream) {
   if (error == cudaSuccess)
     error = encode_tensor_map(&a.value, plan.value, {plan.tensor_batch, key_heads, plan.key_rows, plan.value_dim},
                               Shape::kKeyBlock, kBfloat16);
+  if (error == cudaSuccess && plan.output_type == OutputType::kElement)
+    error = encode_tensor_map(&a.staged_output, plan.output,
+                              {plan.tensor_batch, plan.problem.query_heads, plan.query_rows, plan.value_dim}, 16,
+                              kBfloat16);
   if (error != cudaSuccess) return error;
 
   a.problem = plan.problem;
   a.output = plan.output;
   a.output_type = plan.output_type;
   a.value_dim = plan.value_dim;
-  a.order = tile_order(plan.problem, Shape::kRows, (plan.head_dim + plan.value_dim) * 2);
-  a.tiles = a.order.query_blocks * plan.problem.query_heads * plan.problem.batch;
+  a.order = tile_order(plan.problem, Shape::kRows, (plan.head_dim + plan.value_dim) * 2, plan.multiprocessors);
+  a.tiles = a.order.blocks * plan.problem.query_heads * plan.problem.batch;
   a.next_tile = plan.next_tile;
   a.policy = weight_arguments(plan);
 

@@ -1,24 +1,24 @@
-// Launch of the Hopper forward: inverse norms, tensor maps, then the pipeline with this operator's policy.
+// Launch of the Hopper forward: inverse norms, tensor maps, then the sparse pipeline with this operator's policy.
 #pragma once
 
 #include <algorithm>
 
-#include "device/forward_sm90.h"
+#include "device/sparse_forward_sm90.h"
 #include "operators/threshold_differential/launch.h"
+#include "operators/threshold_differential/sparse_weights.h"
 #include "operators/threshold_differential/tuning.h"
 
 namespace sieve::threshold_differential {
 
 template <class Shape>
 cudaError_t launch_forward_sm90(const ForwardPlan &plan, cudaStream_t stream) {
-  using Policy = Weights<Shape>;
-  using Element = typename Shape::Element;
-  constexpr bool kBfloat16 = !kNarrowExponent<Element>;
-  ForwardSm90Arguments<Policy> a{};
+  using Policy = SparseWeights<Shape>;
+  constexpr bool kBfloat16 = !kNarrowExponent<typename Shape::Element>;
+  SparseForwardSm90Arguments<Policy> a{};
   const int64_t key_heads = plan.problem.query_heads / plan.problem.group;
-  const TensorMapShape query_shape{plan.tensor_batch, plan.problem.query_heads, plan.query_rows, Shape::kHeadDim};
-  const TensorMapShape key_shape{plan.tensor_batch, key_heads, plan.key_rows, Shape::kHeadDim};
-  const TensorMapShape value_shape{plan.tensor_batch, key_heads, plan.key_rows, Shape::kValueDim};
+  const TensorMapShape query_shape{plan.tensor_batch, plan.problem.query_heads, plan.query_rows, plan.head_dim};
+  const TensorMapShape key_shape{plan.tensor_batch, key_heads, plan.key_rows, plan.head_dim};
+  const TensorMapShape value_shape{plan.tensor_batch, key_heads, plan.key_rows, plan.value_dim};
   cudaError_t error = encode_tensor_map(&a.value, plan.value, value_shape, Shape::kKeyBlock, kBfloat16);
   for (int view = 0; view < Shape::kViews && error == cudaSuccess; ++view) {
     error = encode_tensor_map(&a.query[view], plan.query[view], query_shape, Shape::kRows, kBfloat16);
@@ -27,24 +27,35 @@ cudaError_t launch_forward_sm90(const ForwardPlan &plan, cudaStream_t stream) {
   }
   if (error != cudaSuccess) return error;
 
+  a.value_rows = plan.value;
   a.problem = plan.problem;
   a.output = plan.output;
   a.output_type = plan.output_type;
-  a.value_dim = Shape::kValueDim;
-  a.order = tile_order(plan.problem, Shape::kRows, (Shape::kViews * Shape::kHeadDim + Shape::kValueDim) * 2);
-  a.tiles = a.order.query_blocks * plan.problem.query_heads * plan.problem.batch;
+  a.value_dim = plan.value_dim;
+  a.order = tile_order(plan.problem, Shape::kRows, (Shape::kViews * plan.head_dim + plan.value_dim) * 2,
+                       plan.multiprocessors);
+  a.tiles = a.order.blocks * plan.problem.query_heads * plan.problem.batch;
   a.next_tile = plan.next_tile;
-  a.policy = weight_arguments(plan, Shape::kHeadDim);
+  a.policy = weight_arguments(plan);
 
-  error = launch_inverse_norms(plan, kBfloat16, Shape::kHeadDim, stream);
-  if (error == cudaSuccess) error = cudaMemsetAsync(plan.next_tile, 0, sizeof *plan.next_tile, stream);
+  error = launch_inverse_norms(plan, kBfloat16, stream);
   if (error != cudaSuccess) return error;
-  const auto kernel = forward_sm90<Policy>;
-  constexpr size_t kSharedMemory = sizeof(ForwardSm90SharedMemory<Shape>);
+  const auto kernel = sparse_forward_sm90<Policy>;
+  constexpr size_t kSharedMemory = sizeof(SparseForwardSm90SharedMemory<Shape>);
   error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedMemory));
   if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(std::min(a.tiles, plan.multiprocessors)), Shape::kThreads, kSharedMemory, stream>>>(a);
-  return cudaGetLastError();
+  // Its blocks start while the last rows get their norms.
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t launch{};
+  launch.gridDim = static_cast<unsigned>(std::min(a.tiles, plan.multiprocessors));
+  launch.blockDim = Shape::kThreads;
+  launch.dynamicSmemBytes = kSharedMemory;
+  launch.stream = stream;
+  launch.attrs = &overlap;
+  launch.numAttrs = 1;
+  return cudaLaunchKernelEx(&launch, kernel, a);
 }
 
 }  // namespace sieve::threshold_differential

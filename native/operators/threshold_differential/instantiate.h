@@ -3,12 +3,12 @@
 
 #include "operators/threshold_differential/problem.h"
 
-#define SIEVE_TDA_FORWARD(NAME, LAUNCH, SHAPE, ELEMENT, HEAD_DIM)                        \
-  namespace sieve::threshold_differential {                                              \
-  int NAME##_one_view(const ForwardPlan &plan, void *stream) {                           \
-    return LAUNCH<SHAPE<ELEMENT, HEAD_DIM, 1>>(plan, static_cast<cudaStream_t>(stream)); \
-  }                                                                                      \
-  int NAME##_two_views(const ForwardPlan &plan, void *stream) {                          \
-    return LAUNCH<SHAPE<ELEMENT, HEAD_DIM, 2>>(plan, static_cast<cudaStream_t>(stream)); \
-  }                                                                                      \
+#define SIEVE_TDA_FORWARD(NAME, LAUNCH, SHAPE, ELEMENT, HEAD_DIM, VALUE_DIM)                        \
+  namespace sieve::threshold_differential {                                                         \
+  int NAME##_one_view(const ForwardPlan &plan, void *stream) {                                      \
+    return LAUNCH<SHAPE<ELEMENT, HEAD_DIM, VALUE_DIM, 1>>(plan, static_cast<cudaStream_t>(stream)); \
+  }                                                                                                 \
+  int NAME##_two_views(const ForwardPlan &plan, void *stream) {                                     \
+    return LAUNCH<SHAPE<ELEMENT, HEAD_DIM, VALUE_DIM, 2>>(plan, static_cast<cudaStream_t>(stream)); \
+  }                                                                                                 \
   }

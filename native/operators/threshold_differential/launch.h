@@ -9,9 +9,9 @@
 namespace sieve::threshold_differential {
 
 // Fills the plan's inverse norms. Compiled once, for every architecture, for all paths.
-cudaError_t launch_inverse_norms(const ForwardPlan &plan, bool is_bfloat16, int head_dim, cudaStream_t stream);
+cudaError_t launch_inverse_norms(const ForwardPlan &plan, bool is_bfloat16, cudaStream_t stream);
 
-inline WeightArguments weight_arguments(const ForwardPlan &plan, int head_dim) {
+inline WeightArguments weight_arguments(const ForwardPlan &plan) {
   WeightArguments a{};
   a.beta = plan.beta;
   a.lambda = plan.lambda;
@@ -21,7 +21,8 @@ inline WeightArguments weight_arguments(const ForwardPlan &plan, int head_dim) {
                  : plan.power == 2.0f ? Power::kTwo
                  : plan.power == 3.0f ? Power::kThree
                                       : Power::kGeneral;
-  a.head_dim = head_dim;
+  a.head_dim = plan.head_dim;
+  a.survivor_tiles = plan.survivor_tiles;
   a.query_rows = plan.query_rows;
   a.key_rows = plan.key_rows;
   for (int view = 0; view < plan.views; ++view) {

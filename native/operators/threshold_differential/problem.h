@@ -3,6 +3,7 @@
 
 #include "abi/kernel_table.h"
 #include "device/problem.h"
+#include "operators/threshold_differential/survivors.h"
 
 namespace sieve::threshold_differential {
 
@@ -19,6 +20,9 @@ struct ForwardPlan {
   TensorView output;
   OutputType output_type = OutputType::kElement;
   TensorView survivors[2];
+  SurvivorTiles survivor_tiles;
+  int32_t head_dim = 0;
+  int32_t value_dim = 0;
   ScalarView beta;
   ScalarView lambda;
   float kappa = 1;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/element.h"
+#include "operators/threshold_differential/decode_problem.h"
 
 namespace sieve::threshold_differential {
 
@@ -17,16 +18,17 @@ struct ForwardTiling {
 // Generic forward. Registers bound it: the query fragments of all views (views * row_tiles * head_dim / 4 a thread),
 // the output (row_tiles * value_dim / 2) and the scores of a chunk (views * row_tiles * key_chunk / 2) live side by
 // side. Two row tiles a warp halve the shared-memory reads of keys a product; at 128 channels only one fits.
-constexpr ForwardTiling forward_tiling_sm80(int head_dim, int views) {
-  if (head_dim == 64) return {128, 2, 64, views == 2 ? 32 : 64, 2, 2};
+constexpr ForwardTiling forward_tiling_sm80(int head_dim, int value_dim, int views) {
+  if (head_dim == 64 && value_dim == 64) return {128, 2, 64, views == 2 ? 32 : 64, 2, 2};
   return {128, 1, 64, views == 2 ? 32 : 64, 2, 1};
 }
 
-template <typename T, int kDim, int kViewCount, ForwardTiling kTiling = forward_tiling_sm80(kDim, kViewCount)>
+template <typename T, int kDim, int kValue, int kViewCount,
+          ForwardTiling kTiling = forward_tiling_sm80(kDim, kValue, kViewCount)>
 struct ForwardShapeSm80 {
   using Element = T;
   static constexpr int kHeadDim = kDim;
-  static constexpr int kValueDim = kDim;
+  static constexpr int kValueDim = kValue;
   static constexpr int kViews = kViewCount;
   static constexpr int kKeyScalars = kViewCount;  // inverse norms
   static constexpr int kRowScalars =
@@ -41,36 +43,64 @@ struct ForwardShapeSm80 {
   static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
 };
 
-// Hopper forward: 64 query rows a consumer. Scores of both views, output and packed weights share the registers of a
-// consumer (232, the producer keeps 40: with 24 it spilled); stages share 227 KB with the queries.
+// Hopper forward: 64 query rows a consumer. Scores of a chunk (views * key_chunk / 2 registers a thread), queries
+// (views
+// * head_dim / 4) and output (value_dim / 2) share the registers of a consumer: 160 with three, 232 with two.
 struct HopperTiling {
-  int key_block;
+  int consumers;
+  int key_block;  // keys a stage
+  int key_chunk;  // keys scored at once
   int stages;
+  int value_linger;  // blocks for which values come with their keys after one that needed them; -1 = always
 };
 
-constexpr HopperTiling forward_tiling_sm90(int head_dim, int views) {
-  if (head_dim == 64) return {128, 2};
-  return {views == 2 ? 96 : 128, 2};  // 128 keys of two views do not fit twice beside the queries
+constexpr HopperTiling forward_tiling_sm90(int head_dim, int value_dim, int views) {
+  if (head_dim == 64 && value_dim == 64) return {3, 128, 64, 3, 4};
+  return {2, views == 2 ? 64 : 128, 64, 2, 4};
 }
 
-template <typename T, int kDim, int kViewCount, HopperTiling kTiling = forward_tiling_sm90(kDim, kViewCount)>
+template <typename T, int kDim, int kValue, int kViewCount,
+          HopperTiling kTiling = forward_tiling_sm90(kDim, kValue, kViewCount)>
 struct ForwardShapeSm90 {
   using Element = T;
   static constexpr int kHeadDim = kDim;
-  static constexpr int kValueDim = kDim;
+  static constexpr int kValueDim = kValue;
   static constexpr int kViews = kViewCount;
-  static constexpr int kKeyScalars = kViewCount;
   static constexpr int kRowScalars = 1 + kViewCount + kNarrowExponent<T>;
-  static constexpr int kConsumers = 2;
+  static constexpr int kConsumers = kTiling.consumers;
   static constexpr int kRows = 64 * kConsumers;
-  static constexpr int kRowTiles = 1;
   static constexpr int kThreads = 128 * (kConsumers + 1);
   static constexpr int kKeyBlock = kTiling.key_block;
-  static constexpr int kKeyChunk = kTiling.key_block;
+  static constexpr int kKeyChunk = kTiling.key_chunk;
   static constexpr int kStages = kTiling.stages;
-  static constexpr int kQueryStages = 1;
-  static constexpr int kProducerRegisters = 40;
-  static constexpr int kConsumerRegisters = 232;
+  static constexpr int kValueLinger = kTiling.value_linger;
+  static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 32;
+  static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 160;
+};
+
+// ---- decode: a warp reads its keys through a ring of its own, kStages steps of kStepKeys keys deep.
+struct DecodeTiling {
+  int stages;
+  int blocks_per_multiprocessor;  // that registers and shared memory must allow
+};
+
+constexpr DecodeTiling decode_tiling(int head_dim, int views, Screen screen) {
+  const int step_bytes = head_dim * views * (screen == Screen::kNone ? 32 : screen == Screen::kInt8 ? 32 : 16);
+  return {step_bytes >= 8192 ? 2 : 4, screen == Screen::kNone ? 2 : 3};
+}
+
+template <typename T, int kDim, int kViewCount, Screen kScreenKind,
+          DecodeTiling kTiling = decode_tiling(kDim, kViewCount, kScreenKind)>
+struct DecodeShape {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kViews = kViewCount;
+  static constexpr Screen kScreen = kScreenKind;
+  static constexpr int kStepKeys = kScreen == Screen::kNone ? 16 : 32;
+  static constexpr int kStages = kTiling.stages;
+  static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
+  static constexpr int kChunk = 64;                        // keys in a row that one warp takes
+  static constexpr int kKeyBlock = kDecodeWarps * kChunk;  // splits are shares of such blocks
 };
 
 }  // namespace sieve::threshold_differential

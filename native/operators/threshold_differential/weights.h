@@ -11,6 +11,7 @@
 #include "device/element.h"
 #include "device/rows.h"
 #include "device/warp_product.h"
+#include "operators/threshold_differential/survivors.h"
 #include "operators/threshold_differential/threshold.h"
 
 namespace sieve::threshold_differential {
@@ -30,6 +31,7 @@ struct WeightArguments {
   int64_t query_rows;                   // of the query tensor
   int64_t key_rows;
   TensorView survivors[2];  // int32, data = nullptr: not wanted
+  SurvivorTiles survivor_tiles;
 };
 
 template <Power kPower>
@@ -40,40 +42,41 @@ __device__ inline float exceedance_power(float e, float power) {
   return e > 0.0f ? ptx::ex2_approx(power * ptx::lg2_approx(e)) : e;  // 0 and NaN stay what they are
 }
 
-template <class ShapeType>
-struct Weights {
-  using Shape = ShapeType;
-  using Arguments = WeightArguments;
-  static constexpr bool kSkipsEmpty = true;
-  using Scores = Accumulators<Shape::kRowTiles, Shape::kKeyChunk>;
-  static constexpr bool kScaled = kNarrowExponent<typename Shape::Element>;
+// Rounding a weight to fp16 would lose small exceedances, so the row is scaled by a power of two that keeps its largest
+// possible weight, (1 - tau)^p (1 + |lambda|), below 2^14. bf16 has the exponents of fp32 and needs none.
+__device__ inline float weight_scale(const WeightArguments &a, float threshold, float lambda) {
+  const float top = 1.0001f - threshold;
+  if (!(top > 0.0f)) return 1.0f;
+  const float bound = a.power * log2f(top) + log2f(1.0f + fabsf(lambda));
+  return exp2f(fminf(fmaxf(floorf(14.0f - bound), -100.0f), 100.0f));
+}
 
-  struct State {};  // nothing is carried from key to key
-  using Rows = RowScalars<Shape::kRows>;
+// Adds what the four lanes of a row have counted.
+__device__ inline void add_survivors(const WeightArguments &a, int view, const Sequence &sequence, int head, int row,
+                                     int count) {
+  if (a.survivors[view].data == nullptr) return;
+  count = row_sum(count);
+  if (count > 0 && (lane_index() & 3) == 0)
+    atomicAdd(static_cast<int32_t *>(
+                  a.survivors[view].row(sequence.batch, head, sequence.query_start + row, sizeof(int32_t))),
+              count);
+}
+
+// What both forward paths keep of a row, and where keys have their floats.
+template <class Shape>
+struct RowNumbers {
+  static constexpr bool kScaled = kNarrowExponent<typename Shape::Element>;
   enum RowScalar { kThreshold = 0, kInverseNorm = 1, kWeightScale = 1 + Shape::kViews };
 
-  __device__ static const float *key_scalars(const Arguments &a, const ProblemView &problem, int view, int batch,
+  __device__ static const float *key_scalars(const WeightArguments &a, const ProblemView &problem, int view, int batch,
                                              int key_head) {
     return a.key_inverse_norms[view] +
            (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
   }
 
-  // Rounding a weight to fp16 would lose small exceedances, so the row is scaled by a power of two that keeps its
-  // largest possible weight, (1 - tau)^p (1 + |lambda|), below 2^14. bf16 has the exponents of fp32 and needs none.
-  __device__ static float weight_scale(const Arguments &a, float threshold, float lambda) {
-    const float top = 1.0001f - threshold;
-    if (!(top > 0.0f)) return 1.0f;
-    const float bound = a.power * log2f(top) + log2f(1.0f + fabsf(lambda));
-    return exp2f(fminf(fmaxf(floorf(14.0f - bound), -100.0f), 100.0f));
-  }
-
-  __device__ static bool uses_row_scalars(const Arguments &) {
-    return true;
-  }
-
-  // Runs on one thread for every row of the block.
-  __device__ static void begin_row(const Arguments &a, const ProblemView &problem, const Sequence &sequence, int head,
-                                   int row, float (&scalars)[Shape::kRowScalars]) {
+  // Runs on one thread for every row of the block, and clears the results that survivors are counted in.
+  __device__ static void begin_row(const WeightArguments &a, const ProblemView &problem, const Sequence &sequence,
+                                   int head, int row, float (&scalars)[Shape::kRowScalars]) {
     const bool inside = row < sequence.queries;
     const KeyRange range = sequence.visible(problem, row);
     // Rows outside have no survivor whatever their (zero) scores are compared with.
@@ -82,6 +85,8 @@ struct Weights {
     if constexpr (kScaled) scalars[kWeightScale] = weight_scale(a, scalars[kThreshold], a.lambda.at(head));
     const int64_t index =
         (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start + row;
+    if (inside && row % kSurvivorTile == 0 && a.survivor_tiles.words.data != nullptr)
+      a.survivor_tiles.clear(problem, sequence, head, row / kSurvivorTile);
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
       scalars[kInverseNorm + view] = inside ? a.query_inverse_norms[view][index] : 1.0f;
@@ -90,10 +95,26 @@ struct Weights {
             a.survivors[view].row(sequence.batch, head, sequence.query_start + row, sizeof(int32_t))) = 0;
     }
   }
+};
 
-  __device__ static State begin(const Arguments &, int) {
-    return {};
-  }
+template <class ShapeType>
+struct Weights : RowNumbers<ShapeType> {
+  using Shape = ShapeType;
+  using Arguments = WeightArguments;
+  static constexpr bool kSkipsEmpty = true;
+  using Scores = Accumulators<Shape::kRowTiles, Shape::kKeyChunk>;
+  using Numbers = RowNumbers<Shape>;
+  using Numbers::kInverseNorm;
+  using Numbers::kScaled;
+  using Numbers::kThreshold;
+  using Numbers::kWeightScale;
+
+  struct State {};  // nothing is carried from key to key
+  using Rows = RowScalars<Shape::kRows>;
+
+  __device__ static bool uses_row_scalars(const Arguments &) { return true; }
+
+  __device__ static State begin(const Arguments &, int) { return {}; }
 
   template <class Place>
   __device__ static bool weigh(State &, Scores (&scores)[Shape::kViews], const Rows &rows,
@@ -133,8 +154,8 @@ struct Weights {
     }
     if (!__any_sync(0xffffffffu, any)) return false;
 
-    if (a.survivors[0].data != nullptr || a.survivors[1].data != nullptr)
-      count_survivors(scores, rows, thread_rows, mask.problem, a, place.get());
+    if (a.survivors[0].data != nullptr || a.survivors[1].data != nullptr || a.survivor_tiles.words.data != nullptr)
+      count_survivors(scores, rows, thread_rows, mask.key, mask.problem, a, place.get());
     const float lambda = a.lambda.at(place.get().head);
     switch (a.power_kind) {
       case Power::kOne:
@@ -173,12 +194,12 @@ struct Weights {
   // Chunks with survivors are few, so the counts live in the output tensor, not in registers. Integer sums have no
   // order.
   __device__ static void count_survivors(const Scores (&scores)[Shape::kViews], const Rows &rows,
-                                         const ThreadRows &thread_rows, const ProblemView &problem, const Arguments &a,
-                                         const BlockPlace &place) {
+                                         const ThreadRows &thread_rows, int key, const ProblemView &problem,
+                                         const Arguments &a, const BlockPlace &place) {
     const Sequence sequence = Sequence::at(problem, place.sequence);
 #pragma unroll
     for (int view = 0; view < Shape::kViews; ++view) {
-      if (a.survivors[view].data == nullptr) continue;
+      bool any = false;
 #pragma unroll
       for (int m = 0; m < Shape::kRowTiles; ++m) {
 #pragma unroll
@@ -187,15 +208,17 @@ struct Weights {
 #pragma unroll
           for (int n = 0; n < Shape::kKeyChunk / 8; ++n)
 #pragma unroll
-            for (int e = 0; e < 2; ++e) count += exceedance(rows, scores, view, m, n, 2 * half + e) > 0.0f;
-          count = row_sum(count);
-          if (count > 0 && (lane_index() & 3) == 0)
-            atomicAdd(
-                static_cast<int32_t *>(a.survivors[view].row(
-                    sequence.batch, place.head, sequence.query_start + thread_rows.row(m, half), sizeof(int32_t))),
-                count);
+            for (int e = 0; e < 2; ++e) {
+              const float excess = exceedance(rows, scores, view, m, n, 2 * half + e);
+              count += excess > 0.0f;
+              any |= !(excess <= 0.0f);
+            }
+          add_survivors(a, view, sequence, place.head, thread_rows.row(m, half), count);
         }
       }
+      if (a.survivor_tiles.words.data != nullptr && __any_sync(0xffffffffu, any) && lane_index() == 0)
+        a.survivor_tiles.add(problem, sequence, place.head, thread_rows.first / kSurvivorTile, key / kSurvivorTile,
+                             1 << view);
     }
   }
 

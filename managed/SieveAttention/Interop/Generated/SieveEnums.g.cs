@@ -156,3 +156,14 @@ internal enum SieveRepeatability
     /// <summary>The same bits in every run on the same device and build.</summary>
     Bitwise = 1,
 }
+
+/// <summary>Images of cached keys by which decode rules most of them out without reading them (see sieve_tda_cache).</summary>
+internal enum SieveTdaScreen
+{
+    /// <summary>No images.</summary>
+    None = 0,
+    /// <summary>8 bits a channel: half of the bytes of the keys, few keys are left to read.</summary>
+    Int8 = 1,
+    /// <summary>4 bits a channel: a quarter of the bytes, some more keys are left.</summary>
+    Int4 = 2,
+}

@@ -119,6 +119,18 @@ internal static unsafe class SieveNative
     [DllImport(LibraryName, EntryPoint = "sieve_tda_forward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int TdaForward(nint context, SieveAttentionProblem* problem, SieveTdaForwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
 
+    /// <summary>Enqueues the keys' entry into the cache. Needs no workspace. Bitwise repeatable.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_tda_append", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int TdaAppend(nint context, SieveTdaAppendArguments* arguments, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_tda_decode; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_tda_decode_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int TdaDecodeWorkspace(nint context, SieveAttentionProblem* problem, SieveTdaDecodeArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues threshold differential attention, decode. Bitwise repeatable for equal splits.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_tda_decode", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int TdaDecode(nint context, SieveAttentionProblem* problem, SieveTdaDecodeArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
     /// <summary>Bytes of workspace for sieve_softmax_forward; aligned to 256 bytes, not read before it is written.</summary>
     [DllImport(LibraryName, EntryPoint = "sieve_softmax_forward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int SoftmaxForwardWorkspace(nint context, SieveAttentionProblem* problem, SieveSoftmaxForwardArguments* arguments, ulong* bytes);

@@ -309,7 +309,7 @@ internal unsafe struct SieveSupportQuery
 /// </para>
 /// <para>Query head h uses key and value head h / (query heads / key heads). A row without a visible key or survivor gives 0.</para>
 /// </remarks>
-[StructLayout(LayoutKind.Explicit, Size = 688)]
+[StructLayout(LayoutKind.Explicit, Size = 768)]
 internal unsafe struct SieveTdaForwardArguments
 {
     /// <summary>sizeof(sieve_tda_forward_arguments).</summary>
@@ -366,6 +366,177 @@ internal unsafe struct SieveTdaForwardArguments
 
     /// <summary>Exponent of the exceedance; &gt;= 1.</summary>
     [FieldOffset(684)]
+    internal float power;
+
+    /// <summary>
+    /// Optional int32 [batch, query heads, query tiles, words]: which tiles of 64 query rows x 64 keys hold a survivor, two
+    /// bits a tile. Bit 2 (k % 16) + t of word k / 16 is set where a row of the tile has a survivor among the keys
+    /// [64 k, 64 k + 64) in view t + 1, t = 0, 1; rows and keys count within their sequence. query tiles = ceil(queries / 64)
+    /// and tile q holds rows [64 q, 64 q + 64); with packed sequences it is queries / 64 + sequence_count (rounded down), and
+    /// tile q of sequence s lies at query_starts[s] / 64 + s + q. words = ceil(keys / 1024), of the key tensor. Every word of
+    /// a tile that has a row is written.
+    /// </summary>
+    [FieldOffset(688)]
+    internal SieveTensor survivor_tiles;
+}
+
+/// <summary>
+/// A cache of keys and values for threshold differential attention, and what it keeps beside them. It is contiguous, one
+/// tensor row a key, or paged: then the tensors hold pages, page size divisible by 16, and page_table names the pages of
+/// each batch entry in order. entries is the batch or the number of pages, rows the room of an entry or the page size.
+/// </summary>
+/// <remarks>
+/// <para>
+/// The inverse norms and the images are written by sieve_tda_append and read by sieve_tda_decode. The images of 16 keys
+/// (rows 16 i to 16 i + 15 of an entry) are 4 p + 16 words with 8 bits a channel, 2 p + 16 with 4, p = 64 for head_dim up
+/// to 64, else 128; what stands in them is the library's own.
+/// </para>
+/// </remarks>
+[StructLayout(LayoutKind.Explicit, Size = 584)]
+internal unsafe struct SieveTdaCache
+{
+    /// <summary>sizeof(sieve_tda_cache).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>A sieve_tda_screen.</summary>
+    [FieldOffset(4)]
+    internal int screen;
+
+    /// <summary>[entries, key heads, rows, head_dim], float16 or bfloat16.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor key1;
+
+    /// <summary>Second view, like key1; absent for the single-view operator.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key2;
+
+    /// <summary>[entries, key heads, rows, value_dim], dtype of key1.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor value;
+
+    /// <summary>Float32 [entries, key heads, rows, 1]: 1 / max(norm, 1e-12) of each key.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor inverse_norms1;
+
+    /// <summary>The same for view 2; absent exactly where key2 is.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor inverse_norms2;
+
+    /// <summary>Int32 [entries, key heads, ceil(rows / 16), words], contiguous words, aligned to 16 bytes; absent without screen.</summary>
+    [FieldOffset(408)]
+    internal SieveTensor images1;
+
+    /// <summary>The same for view 2; absent without screen, and where key2 is.</summary>
+    [FieldOffset(488)]
+    internal SieveTensor images2;
+
+    /// <summary>Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous.</summary>
+    [FieldOffset(568)]
+    internal nint page_table;
+
+    /// <summary>Pages of one batch entry in page_table; 0 without one.</summary>
+    [FieldOffset(576)]
+    internal long page_table_width;
+}
+
+/// <summary>
+/// The newest keys of every sequence enter the cache: the last `rows` of the key_lengths[b] valid ones (of all rows,
+/// without lengths). Where new tensors are given, they are copied to the places of these keys; where they are absent, the
+/// keys and values are in the cache already. Then inverse norms and images of these keys are written.
+/// </summary>
+[StructLayout(LayoutKind.Explicit, Size = 272)]
+internal unsafe struct SieveTdaAppendArguments
+{
+    /// <summary>sizeof(sieve_tda_append_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Sequences.</summary>
+    [FieldOffset(4)]
+    internal int batch;
+
+    /// <summary>The cache.</summary>
+    [FieldOffset(8)]
+    internal nint cache;
+
+    /// <summary>Newest keys of each sequence. An entry with fewer valid keys takes its last ones.</summary>
+    [FieldOffset(16)]
+    internal long rows;
+
+    /// <summary>Valid keys of each sequence, the new ones among them, device memory; NULL = all rows.</summary>
+    [FieldOffset(24)]
+    internal nint key_lengths;
+
+    /// <summary>[batch, key heads, rows, head_dim], dtype of the cache; or absent.</summary>
+    [FieldOffset(32)]
+    internal SieveTensor new_key1;
+
+    /// <summary>Second view; absent exactly where new_key1 or the cache's key2 is.</summary>
+    [FieldOffset(112)]
+    internal SieveTensor new_key2;
+
+    /// <summary>[batch, key heads, rows, value_dim]; absent exactly where new_key1 is.</summary>
+    [FieldOffset(192)]
+    internal SieveTensor new_value;
+}
+
+/// <summary>
+/// Threshold differential attention of a few new query rows against a cache, as sieve_tda_forward computes the rows at
+/// their places. problem.key_lengths says how many keys of each entry are valid; the work adapts to it on the device, so
+/// a captured graph replays with grown caches. The rows stand at the end of each entry's keys unless the problem says
+/// otherwise. Value rows are read for survivors only. A screen changes which bytes are read, not the result: the same
+/// keys survive, and for equal splits the output is the same bit for bit.
+/// </summary>
+[StructLayout(LayoutKind.Explicit, Size = 456)]
+internal unsafe struct SieveTdaDecodeArguments
+{
+    /// <summary>sizeof(sieve_tda_decode_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Parts in which the keys of one head are read side by side; 0 = chosen by the library.</summary>
+    [FieldOffset(4)]
+    internal int splits;
+
+    /// <summary>[batch, query heads, queries, head_dim], dtype of the cache; queries * query heads / key heads is at most 64.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query1;
+
+    /// <summary>Second view, like query1; absent exactly where the cache's key2 is.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor query2;
+
+    /// <summary>The cache.</summary>
+    [FieldOffset(168)]
+    internal nint cache;
+
+    /// <summary>[batch, query heads, queries, value_dim], dtype of query1 or float32.</summary>
+    [FieldOffset(176)]
+    internal SieveTensor output;
+
+    /// <summary>Optional int32 [batch, query heads, queries, 1]: keys above the threshold in view 1.</summary>
+    [FieldOffset(256)]
+    internal SieveTensor survivors1;
+
+    /// <summary>The same for view 2; absent where query2 is.</summary>
+    [FieldOffset(336)]
+    internal SieveTensor survivors2;
+
+    /// <summary>Steepness of the threshold; finite.</summary>
+    [FieldOffset(416)]
+    internal SieveScalar beta;
+
+    /// <summary>Weight of the second view; finite.</summary>
+    [FieldOffset(432)]
+    internal SieveScalar lambda;
+
+    /// <summary>Visible keys up to which the threshold stays 0; &gt; 0.</summary>
+    [FieldOffset(448)]
+    internal float kappa;
+
+    /// <summary>Exponent of the exceedance; &gt;= 1.</summary>
+    [FieldOffset(452)]
     internal float power;
 }
 

@@ -1,4 +1,4 @@
 #include "operators/threshold_differential/forward_sm80.h"
 #include "operators/threshold_differential/instantiate.h"
 
-SIEVE_TDA_FORWARD(forward_sm80_fp16_d128, launch_forward_sm80, ForwardShapeSm80, __half, 128)
+SIEVE_TDA_FORWARD(forward_sm80_fp16_d128, launch_forward_sm80, ForwardShapeSm80, __half, 128, 128)

@@ -11,6 +11,7 @@ template <typename Element, int kHeadDim>
 cudaError_t launch(const ForwardPlan &plan, cudaStream_t stream) {
   InverseNormArguments a{};
   const int tensors = 2 * plan.views;
+  a.next_tile = plan.next_tile;
   int64_t longest = 0;
   for (int i = 0; i < tensors; ++i) {
     const bool is_key = i % 2 == 1;
@@ -30,11 +31,17 @@ cudaError_t launch(const ForwardPlan &plan, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t launch_inverse_norms(const ForwardPlan &plan, bool is_bfloat16, int head_dim, cudaStream_t stream) {
-  if (head_dim == 64) return is_bfloat16 ? launch<__nv_bfloat16, 64>(plan, stream) : launch<__half, 64>(plan, stream);
-  if (head_dim == 128)
-    return is_bfloat16 ? launch<__nv_bfloat16, 128>(plan, stream) : launch<__half, 128>(plan, stream);
-  return cudaErrorInvalidValue;
+cudaError_t launch_inverse_norms(const ForwardPlan &plan, bool is_bfloat16, cudaStream_t stream) {
+  switch (plan.head_dim) {
+    case 32:
+      return is_bfloat16 ? launch<__nv_bfloat16, 32>(plan, stream) : launch<__half, 32>(plan, stream);
+    case 64:
+      return is_bfloat16 ? launch<__nv_bfloat16, 64>(plan, stream) : launch<__half, 64>(plan, stream);
+    case 128:
+      return is_bfloat16 ? launch<__nv_bfloat16, 128>(plan, stream) : launch<__half, 128>(plan, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
 }
 
 }  // namespace sieve::threshold_differential

@@ -1,0 +1,110 @@
+// The producer warpgroup of the sparse Hopper forward pipeline: warp 0 hands out tiles and starts the copies, warp 1
+// brings the floats that belong to keys.
+#pragma once
+
+#include "device/sparse_forward_sm90_parts.h"
+
+namespace sieve {
+
+template <class Policy>
+struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
+  using Parts = SparseForwardSm90Parts<Policy>;
+  using Parts::address;
+  using Parts::kBlock;
+  using Parts::kViews;
+  using Parts::release;
+  using Parts::scalar_place;
+  using Parts::tile_arrives;
+  using typename Parts::Arguments;
+  using typename Parts::Ring;
+  using typename Parts::Shape;
+  using typename Parts::Shared;
+  using typename Parts::Work;
+
+  template <int kRows, int kPanels>
+  __device__ static void load_tile(void *target, const CUtensorMap &map, int row, int head, int batch,
+                                   uint64_t *barrier) {
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel)
+      ptx::cp_async_bulk_tensor_4d(address(target) + panel * kRows * 128, &map, panel * 64, row, head, batch,
+                                   address(barrier));
+  }
+
+  // Values come along while blocks need them. What consumers said of recent blocks may be late: then a warp fetches
+  // its values itself, or they came for nothing.
+  __device__ static bool values_come(Shared &shared) {
+    if constexpr (Shape::kValueLinger < 0) return true;
+    volatile int &wanted = shared.values_wanted;
+    const int left = wanted;
+    if (left > 0) wanted = left - 1;
+    return left > 0;
+  }
+
+  // One thread: numbers of tiles, queries, keys, values.
+  __device__ static void produce(Shared &shared, const Arguments &a) {
+    SparseForwardSm90Barriers<Shape> &b = shared.barriers;
+    Ring ring;
+    PairCursor slot;
+    for (int tile = ptx::ctaid_x();; slot.advance()) {
+      ptx::mbarrier_wait(address(&b.tile_empty[slot.stage()]), slot.phase() ^ 1);
+      typename Shared::Tile &place = shared.tiles[slot.stage()];
+      place.work = Work(a.problem, a.order, min(tile, a.tiles - 1));
+      place.key_head = place.work.place.head / a.problem.group;
+      place.exists = tile < a.tiles;
+      ptx::mbarrier_arrive(address(&b.tile_full[slot.stage()]));
+      if (tile >= a.tiles) return;
+      const Work &work = place.work;
+      ptx::mbarrier_wait(address(&b.query_empty), slot.stage() ^ 1);  // a phase a tile
+      ptx::mbarrier_arrive_expect_tx(address(&b.query_full), sizeof(typename Shared::Query));
+      for (int view = 0; view < kViews; ++view)
+        load_tile<Shape::kRows, Shared::kHeadPanels>(shared.query.view[view], a.query[view],
+                                                     work.sequence.query_start + work.block_row, work.place.head,
+                                                     work.sequence.batch, &b.query_full);
+      // Asked for before the waits of the tile, which hide its way to memory and back.
+      place.following = static_cast<int>(gridDim.x) + atomicAdd(a.next_tile, 1);
+      for (int block = work.end_block - 1; block >= work.first_block; --block, ring.advance()) {
+        typename Shared::Stage &stage = shared.stages[ring.stage];
+        const int row = work.sequence.key_start + block * kBlock;
+        uint64_t *full = &b.stage_full[ring.stage];
+        ptx::mbarrier_wait(address(&b.stage_empty[ring.stage]), ring.phase ^ 1);
+        const bool with_values = values_come(shared);
+        shared.has_values[ring.stage] = with_values;
+        ptx::mbarrier_arrive_expect_tx(address(full), sizeof stage.key + (with_values ? sizeof stage.value : 0));
+        for (int view = 0; view < kViews; ++view)
+          load_tile<kBlock, Shared::kHeadPanels>(stage.key[view], a.key[view], row, place.key_head, work.sequence.batch,
+                                                 full);
+        if (with_values)
+          load_tile<kBlock, Shared::kValuePanels>(stage.value, a.value, row, place.key_head, work.sequence.batch, full);
+      }
+      tile = place.following;
+    }
+  }
+
+  // One warp: the floats that belong to the keys. They lie at any address, so the copy engine cannot bring them.
+  __device__ static void produce_scalars(Shared &shared, const Arguments &a) {
+    SparseForwardSm90Barriers<Shape> &b = shared.barriers;
+    Ring ring;
+    PairCursor slot;
+    for (; tile_arrives(shared, slot); slot.advance()) {
+      const Work &work = shared.tiles[slot.stage()].work;
+      for (int block = work.end_block - 1; block >= work.first_block; --block) {
+        ptx::mbarrier_wait(address(&b.stage_empty[ring.stage]), ring.phase ^ 1);
+        const int valid = work.sequence.keys - block * kBlock;
+#pragma unroll
+        for (int view = 0; view < kViews; ++view) {
+          const float *source = Policy::key_scalars(a.policy, a.problem, view, work.sequence.batch,
+                                                    shared.tiles[slot.stage()].key_head) +
+                                work.sequence.key_start + block * kBlock;
+#pragma unroll
+          for (int i = lane_index(); i < kBlock; i += 32)
+            shared.key_scalars[ring.stage][view][scalar_place(i)] = i < valid ? source[i] : 0.0f;
+        }
+        ptx::mbarrier_arrive(address(&b.stage_full[ring.stage]));  // every lane for what it wrote
+        ring.advance();
+      }
+      release(b.tile_empty[slot.stage()]);
+    }
+  }
+};
+
+}  // namespace sieve

@@ -1,0 +1,3 @@
+#include "operators/threshold_differential/decode_launch.h"
+
+SIEVE_TDA_DECODE(decode_sm80_fp16_d64, __half, 64)
