@@ -16,7 +16,7 @@ namespace SieveAttention;
 /// <remarks>
 /// Runs on every device, forward and backward; a CUDA device takes Float16 or BFloat16 inputs and no distance bias. An instance is immutable
 /// and may be used from several threads; tensors and streams are the caller's. Lambda from vectors and the gradient of the vectors are
-/// computed in float64 in host memory on every device, and the vectors lie there. On a CUDA device Forward is asynchronous: it enqueues on the
+/// computed in float64 in host memory on every device; vectors in device memory are copied first, which waits. On a CUDA device Forward is asynchronous: it enqueues on the
 /// stream and returns; reading a result has to be ordered after it on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
 /// Backward waits, because the gradient of lambda is numbers.
 /// </remarks>
@@ -229,13 +229,14 @@ public sealed class DifferentialAttention
         ProblemBuilder.CheckEpilogue(_device, problem, _options.Epilogue, inputs.NormGain, inputs.Gate);
         if (inputs.LambdaVectors is { } vectors)
         {
-            TensorGuard.Input(vectors, nameof(inputs.LambdaVectors), _cuda is null ? _device : AttentionDevice.Cpu);
+            TensorGuard.Input(vectors, nameof(inputs.LambdaVectors), vectors.IsOnHost ? AttentionDevice.Cpu : _device);
             TensorGuard.Shape(
                 vectors, nameof(inputs.LambdaVectors), new TensorShape(1, 1, 4, problem.HeadDim), "[1, 1, 4, head_dim]");
         }
 
         _cuda?.Check(inputs);
-        lambda = DifferentialLambda.Read(_options, inputs.LambdaVectors, problem.QueryHeads);
+        using AttentionTensor? copy = inputs.LambdaVectors is { IsOnHost: false } onDevice ? onDevice.ToHost() : null;
+        lambda = DifferentialLambda.Read(_options, copy ?? inputs.LambdaVectors, problem.QueryHeads);
         return problem;
     }
 }
