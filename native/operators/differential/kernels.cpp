@@ -1,0 +1,84 @@
+// The lists of kernels: every pair of head_dim and value_dim for which softmax attention has a kernel, composed of it.
+#include <vector>
+
+#include "operators/differential/row_kernels.h"
+
+namespace sieve::differential {
+
+#if SIEVE_WITH_CUDA
+
+namespace {
+
+using ForwardKernel = Kernel<ForwardPlan, softmax::ForwardPlan>;
+using BackwardKernel = Kernel<BackwardPlan, softmax::BackwardPlan>;
+using DecodeKernel = Kernel<DecodePlan, softmax::DecodePlan>;
+
+// Forward and decode.
+template <class KernelType, class PlanType>
+int launch_streams_and_combine(const KernelType &kernel, const PlanType &plan, void *stream) {
+  int error = 0;
+  for (int i = 0; i < plan.subtraction.streams() && error == 0; ++i)
+    error = kernel.streams->launch(plan.stream[i], stream);
+  return error == 0 ? launch_combine(plan, kernel.description.dtype, stream) : error;
+}
+
+int launch_backward(const BackwardKernel &kernel, const BackwardPlan &plan, void *stream) {
+  int error = launch_prepare(plan, kernel.description.dtype, stream);
+  for (int i = 0; i < plan.subtraction.streams() && error == 0; ++i) {
+    const softmax::BackwardPlan &pairs = plan.stream[i];
+    if (pairs.query_gradient.data == nullptr && pairs.key_gradient.data == nullptr &&
+        pairs.value_gradient.data == nullptr)
+      continue;
+    error = kernel.streams->launch(pairs, stream);
+  }
+  return error == 0 ? launch_value_sum(plan, kernel.description.dtype, stream) : error;
+}
+
+template <class KernelType, class StreamKernels, class Launch>
+std::vector<KernelType> compose(const StreamKernels &streams, Launch launch) {
+  std::vector<KernelType> list;
+  for (const int32_t operation : {SIEVE_OPERATION_DIFF, SIEVE_OPERATION_DIFF_V2})
+    for (int i = 0; i < streams.count; ++i) {
+      KernelDescription description = streams.first[i].description;
+      description.operation = operation;
+      list.push_back({description, &streams.first[i], launch});
+    }
+  return list;
+}
+
+}  // namespace
+
+Kernels<ForwardPlan, softmax::ForwardPlan> forward_kernels() {
+  static const auto list =
+      compose<ForwardKernel>(softmax::forward_kernels(), launch_streams_and_combine<ForwardKernel, ForwardPlan>);
+  return {list.data(), static_cast<int>(list.size())};
+}
+
+Kernels<BackwardPlan, softmax::BackwardPlan> backward_kernels() {
+  static const auto list = compose<BackwardKernel>(softmax::backward_kernels(), launch_backward);
+  return {list.data(), static_cast<int>(list.size())};
+}
+
+Kernels<DecodePlan, softmax::DecodePlan> decode_kernels() {
+  static const auto list =
+      compose<DecodeKernel>(softmax::decode_kernels(), launch_streams_and_combine<DecodeKernel, DecodePlan>);
+  return {list.data(), static_cast<int>(list.size())};
+}
+
+#else
+
+Kernels<ForwardPlan, softmax::ForwardPlan> forward_kernels() {
+  return {nullptr, 0};
+}
+
+Kernels<BackwardPlan, softmax::BackwardPlan> backward_kernels() {
+  return {nullptr, 0};
+}
+
+Kernels<DecodePlan, softmax::DecodePlan> decode_kernels() {
+  return {nullptr, 0};
+}
+
+#endif
+
+}  // namespace sieve::differential
