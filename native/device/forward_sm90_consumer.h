@@ -293,9 +293,8 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float(&pair)[4] = output[0][n + i / 2];
-        const float2 scaled =
-            output_pair(pair[2 * (i % 2)], pair[2 * (i % 2) + 1], factors[i % 2], a.problem.epilogue.norm_gain,
-                        (n + i / 2) * 8 + 2 * (lane & 3), a.value_dim);
+        const float2 scaled = output_pair(pair[2 * (i % 2)], pair[2 * (i % 2) + 1], factors[i % 2],
+                                          a.problem.epilogue.norm_gain, (n + i / 2) * 8 + 2 * (lane & 3), a.value_dim);
         words[i] = ptx::cvt_x2<Element>(scaled.x, scaled.y);
       }
       ptx::stmatrix_x4(Panel::step(piece, n / 2 % 4) + n / 8 * Shape::kRows * 128, words);
@@ -307,15 +306,14 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
 #pragma unroll
       for (int panel = 0; panel < Shared::kValuePanels; ++panel)
         ptx::cp_async_bulk_tensor_4d_store(&a.staged_output, panel * 64,
-                                           sequence.query_start + rows.work.block_row + first_row,
-                                           rows.work.place.head, sequence.batch,
-                                           target + static_cast<uint32_t>(panel * Shape::kRows * 128));
+                                           sequence.query_start + rows.work.block_row + first_row, rows.work.place.head,
+                                           sequence.batch, target + static_cast<uint32_t>(panel * Shape::kRows * 128));
       ptx::cp_async_bulk_commit_group();
     }
   }
 
-  // Two streams: the output becomes that of the first minus the scaled one of the second; true for the consumer that has
-  // it then. What is exchanged lies where the thread of the same place reads it, so that it needs no order of rows.
+  // Two streams: the output becomes that of the first minus the scaled one of the second; true for the consumer that
+  // has it then. What is exchanged lies where the thread of the same place reads it, so that it needs no order of rows.
   __device__ bool subtract_streams(const Rows &rows, const typename Policy::State &state) {
     const Sequence &sequence = rows.work.sequence;
     float factors[2];
@@ -335,8 +333,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
 #pragma unroll
         for (int n = 0; n < kTiles; ++n)
 #pragma unroll
-          for (int e = 0; e < 4; ++e)
-            shared.exchange[4 * n + e][thread] = output[0][first + n][e] * factors[e / 2];
+          for (int e = 0; e < 4; ++e) shared.exchange[4 * n + e][thread] = output[0][first + n][e] * factors[e / 2];
         ptx::bar_arrive(kExchangeFull, kBoth);
       } else {
         ptx::bar_sync(kExchangeFull, kBoth);

@@ -95,8 +95,8 @@ struct ForwardSm90Parts {
   // Beside a wider output, the next tile's scores do not fit.
   static constexpr bool kScoresAhead = !Policy::kSkipsEmpty && kV <= 128;
   // The output leaves through the queries of its tile, while the other place takes those of the next: nobody waits.
-  static constexpr bool kStagesOutput = kScoresAhead && Shape::kQueryStages == 2 &&
-                                        Shared::kValuePanels <= Shape::kStreams * Shared::kHeadPanels;
+  static constexpr bool kStagesOutput =
+      kScoresAhead && Shape::kQueryStages == 2 && Shared::kValuePanels <= Shape::kStreams * Shared::kHeadPanels;
   static constexpr int kConsumersBarrier = 1;  // named barrier of all consumers
   static constexpr int kConsumerBarrier = 2;   // 2, 3, ...: of the threads of one consumer
   static constexpr int kExchangeFull = kConsumerBarrier + Shape::kConsumers;  // second stream to first

@@ -9,18 +9,16 @@
 #pragma once
 
 #include "device/epilogue.h"
+#include "operators/differential/problem.h"
 #include "operators/softmax/weights.h"
 
 namespace sieve::differential {
 
 struct StreamArguments {
-  float scale_log2;    // scale of the scores / ln 2, > 0
-  bool row_factor;     // no row factors
-  int32_t signals;     // of a noise head; 0: V1
-  ScalarView lambda;   // V1
-  TensorView logits;   // V2: float [batch, output heads, rows]
-  TensorView lse[2];   // float; data = nullptr: not wanted. V2: both of all query heads
-  TensorView outputs[2];  // O_1, O_2; data = nullptr: not wanted. V2: both of all query heads
+  float scale_log2;  // scale of the scores / ln 2, > 0
+  Subtraction subtraction;
+  TensorView lse[2];      // float; data = nullptr: not wanted. V2: twice that of all query heads
+  TensorView outputs[2];  // O_1, O_2; data = nullptr: not wanted. V2: twice that of all query heads
   OutputType outputs_type;
 };
 
@@ -47,14 +45,15 @@ struct StreamWeights : softmax::Weights<ShapeType> {
 
   // Head of the query tensor in which a stream of an output head lies.
   __device__ static int query_head(const Arguments &a, int head, int stream) {
-    if (a.signals == 0) return head;
-    const int group = head / a.signals;
-    return group * (a.signals + 1) + (stream == 0 ? head - group * a.signals : a.signals);
+    const int signals = a.subtraction.signals;
+    if (signals == 0) return head;
+    const int group = head / signals;
+    return group * (signals + 1) + (stream == 0 ? head - group * signals : signals);
   }
 
   // Of a noise head, only the tile beside its first signal writes results.
   __device__ static bool writes(const Arguments &a, int head, int stream) {
-    return a.signals <= 1 || stream == 0 || head % a.signals == 0;
+    return a.subtraction.signals <= 1 || stream == 0 || head % a.subtraction.signals == 0;
   }
 
   // 1 / sum of the row's weights, 0 for a row without a visible key; writes the log-sum-exp.
@@ -84,10 +83,10 @@ struct StreamWeights : softmax::Weights<ShapeType> {
 
   // Factor of the second stream.
   __device__ static float subtracted(const Arguments &a, const BlockPlace &place, const Sequence &sequence, int row) {
-    if (a.signals == 0) return a.lambda.at(place.head);
+    if (a.subtraction.signals == 0) return a.subtraction.lambda.at(place.head);
     if (row >= sequence.queries) return 0.0f;
     const float logit = *static_cast<const float *>(
-        a.logits.row(sequence.batch, place.head, static_cast<int64_t>(sequence.query_start) + row, 4));
+        a.subtraction.logits.row(sequence.batch, place.head, static_cast<int64_t>(sequence.query_start) + row, 4));
     return 1.0f / (1.0f + expf(-logit));
   }
 };
