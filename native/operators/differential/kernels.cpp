@@ -18,6 +18,13 @@ using DecodeKernel = Kernel<DecodePlan, softmax::DecodePlan>;
 template <class KernelType, class PlanType>
 int launch_streams_and_combine(const KernelType &kernel, const PlanType &plan, void *stream) {
   int error = 0;
+  if constexpr (std::is_same_v<PlanType, DecodePlan>) {
+    if (plan.joined_kernel != nullptr) {
+      error = launch_widen(plan, stream);
+      if (error == 0) error = plan.joined_kernel->launch(plan.joined, stream);
+      return error == 0 ? launch_combine(plan, kernel.description.dtype, stream) : error;
+    }
+  }
   for (int i = 0; i < plan.subtraction.streams() && error == 0; ++i)
     error = kernel.streams->launch(plan.stream[i], stream);
   return error == 0 ? launch_combine(plan, kernel.description.dtype, stream) : error;

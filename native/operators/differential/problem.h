@@ -40,8 +40,13 @@ struct ForwardPlan : Result {
   softmax::ForwardPlan stream[2];
 };
 
+// Where the two keys of a place lie side by side, k = [k_1, k_2], the first version's streams are the heads 2 h and 2 h +
+// 1 of one attention with queries [q_1, 0] and [0, q_2]: `joined`, whose queries and outputs are workspace and whose
+// kernel reads keys and values once for both. Then stream[i].output are views of its output.
 struct DecodePlan : Result {
   softmax::DecodePlan stream[2];
+  softmax::DecodePlan joined;
+  const softmax::Kernel<softmax::DecodePlan> *joined_kernel = nullptr;  // null: one stream after the other
 };
 
 // With x = O_1 - w O_2 (w = lambda or sigmoid(logit)), y = epilogue(x) and dx from the epilogue's derivative:

@@ -9,5 +9,5 @@ namespace SieveAttention.Interop;
 internal static class SieveHeader
 {
     /// <summary>SHA-256 of sieve/attention.h, of the bytes as they are in the repository.</summary>
-    internal const string Sha256 = "b1e69c7682e8c61911e3d6a402fa780f50afe44c3278996d346c9b3ad166b832";
+    internal const string Sha256 = "e6b425cfb19a1559022a02bc3b82487ae8b593e528f6682db5b8a88236c69688";
 }
