@@ -219,7 +219,9 @@ __device__ inline void differentiate(const PrepareArguments &a, const float (&gr
   float minus = 0.0f;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    result.dx[i] = factor * fmaf(-along, x[i], gradient[i] * gain[i]);
+    const float upstream = gradient[i] * gain[i];
+    // Without a norm x has no part in it, also where it is not finite.
+    result.dx[i] = factor * (epilogue.rms_norm ? fmaf(-along, x[i], upstream) : upstream);
     result.gain[i] = factor * gradient[i] * x[i];
     minus = fmaf(-result.dx[i], noise[i], minus);
   }
