@@ -342,7 +342,8 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             float &x = output[0][first + n][e];
-            x = x * factors[e / 2] - shared.exchange[4 * n + e][thread];
+            // Rounded before the subtraction, as the other was: equal streams cancel exactly.
+            x = __fsub_rn(__fmul_rn(x, factors[e / 2]), shared.exchange[4 * n + e][thread]);
           }
         ptx::bar_arrive(kExchangeEmpty, kBoth);
       }

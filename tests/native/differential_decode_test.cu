@@ -224,6 +224,7 @@ const DecodeCase kCases[] = {
     {{.name = "neighbours, paged 48, 5 splits, window 300, gate",
       .batch = 3,
       .heads = 3,
+      .key_heads = 3,
       .queries = 3,
       .keys = 960,
       .window = 300,

@@ -10,15 +10,13 @@ struct StreamTiling {
   int query_stages;
 };
 
-// key_streams: 2 = every stream has keys of its own (V1), 1 = they share them (V2, grouped).
-constexpr StreamTiling stream_tiling(int head_dim, int value_dim, int key_streams) {
-  if (value_dim == 256) return {80, 2, 1};
+constexpr StreamTiling stream_tiling(int value_dim) {
   if (value_dim == 64) return {128, 3, 2};
-  if (head_dim == 128 && key_streams == 2) return {80, 2, 2};
   return {128, 2, 2};
 }
 
-template <typename T, int kDim, int kValue, int kKeys, StreamTiling kTiling = stream_tiling(kDim, kValue, kKeys)>
+// kKeys: 2 = every stream has keys of its own (V1), 1 = they share them (V2).
+template <typename T, int kDim, int kValue, int kKeys, StreamTiling kTiling = stream_tiling(kValue)>
 struct StreamShape {
   using Element = T;
   static constexpr int kHeadDim = kDim;
