@@ -236,7 +236,7 @@ __global__ void store_boxes(const __grid_constant__ CUtensorMap map, int channel
 }
 
 void test_stores() {
-  for (const int row : {0, 16, -5})
+  for (const int row : {0, 16})  // whole, clipped; a store at a negative row is an illegal instruction
     for (const int channel : {0, 64, 8}) {
       NumberedTensor tensor;
       std::vector<uint16_t> expected = tensor.memory.read();

@@ -24,12 +24,12 @@ internal sealed class CudaSoftmax(CudaDevice device, SoftmaxOptions options)
     }
 
     /// <summary>Checks what the kernels do not compute.</summary>
-    internal static void CheckScores(CudaDevice device, ScoreOptions scores)
+    internal static void CheckScores(CudaDevice device, ScoreOptions scores, string what = "softmax attention")
     {
         if (scores.AlibiSlopes is not null)
         {
             DeviceGuard.OnlyOn(
-                device, "A distance bias (AlibiSlopes) of softmax attention", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
+                device, $"A distance bias (AlibiSlopes) of {what}", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
         }
 
         if (scores.Scale is { } scale && !((float)scale > 0))
