@@ -1,4 +1,6 @@
 // Entry points of differential attention, decode, both versions: validate -> plan -> launch.
+#include <array>
+
 #include "abi/differential.h"
 #include "abi/runtime.h"
 #include "abi/softmax.h"
@@ -24,6 +26,52 @@ StreamLses lses_of(const sieve_diff_decode_arguments &a) {
 
 StreamLses lses_of(const sieve_diff_v2_decode_arguments &a) {
   return {{{"lse", &a.lse}}};
+}
+
+// The kernel that reads neighbouring keys as one of twice the channels; null where there is none or keys are apart.
+template <class Arguments>
+const softmax::Kernel<softmax::DecodePlan> *find_joined(const Arguments &a, const KernelDescription &streams,
+                                                        const Dimensions &d) {
+  if constexpr (requires { a.key2; }) {
+    const auto strides = [](const sieve_tensor &t) { return std::array{t.strides[0], t.strides[1], t.strides[2]}; };
+    const bool neighbours =
+        static_cast<const char *>(a.key2.data) == static_cast<const char *>(a.key1.data) + d.head_dim * 2 &&
+        strides(a.key1) == strides(a.key2);
+    // The log-sum-exps of two heads side by side do not lie as those of two tensors.
+    if (!neighbours || a.lse1.data != nullptr || a.lse2.data != nullptr) return nullptr;
+    if (!softmax::few_rows(d.queries * 2 * (d.query_heads / d.key_heads))) return nullptr;
+    const auto kernels = softmax::decode_kernels();
+    for (int i = 0; i < kernels.count; ++i) {
+      const KernelDescription &k = kernels.first[i].description;
+      if (k.path == streams.path && k.dtype == streams.dtype && k.head_dim == 2 * d.head_dim &&
+          k.value_dim == d.value_dim)
+        return &kernels.first[i];
+    }
+  }
+  return nullptr;
+}
+
+// Both streams as one attention of twice the heads.
+void plan_joined(int32_t splits, const Dimensions &d, Workspace &carved, DecodePlan &plan) {
+  softmax::DecodePlan &joined = plan.joined;
+  joined = plan.stream[0];
+  Dimensions wide = d;
+  wide.query_heads *= 2;
+  wide.head_dim *= 2;
+  joined.problem.query_heads *= 2;
+  joined.problem.group *= 2;
+  joined.head_dim *= 2;
+  joined.query = carve<uint16_t>(carved, d.batch, wide.query_heads, d.queries, wide.head_dim);
+  softmax::plan_splits(*plan.joined_kernel, splits, wide, carved, joined);
+  joined.output = carve<float>(carved, d.batch, wide.query_heads, d.queries, d.value_dim);
+  joined.output_type = OutputType::kFloat32;
+  for (int i = 0; i < 2; ++i) {
+    plan.stream[i].output = joined.output;
+    plan.stream[i].output.head_stride = 2 * joined.output.head_stride;
+    plan.stream[i].output_type = OutputType::kFloat32;
+  }
+  if (plan.stream[1].output.data != nullptr)
+    plan.stream[1].output.data = static_cast<float *>(plan.stream[1].output.data) + joined.output.head_stride;
 }
 
 // Everything that can be wrong is found here; `workspace` may be null when only the size is asked for.
@@ -63,6 +111,12 @@ DecodeCall plan_decode(const sieve_context *context, const sieve_attention_probl
   result.kernel = choose_kernel(decode_kernels(), c, inputs.operation, SIEVE_DIRECTION_DECODE, path_of(p, inputs),
                                 inputs.dtype(), d);
   Workspace carved(workspace);
+  plan.joined_kernel = find_joined(a, result.kernel->description, d);
+  if (plan.joined_kernel != nullptr) {
+    plan_joined(a.splits, d, carved, plan);
+    result.workspace_bytes = carved.bytes();
+    return result;
+  }
   softmax::plan_splits(*result.kernel->streams, a.splits, d, carved, first);
   for (int i = 0; i < inputs.streams; ++i) {
     softmax::DecodePlan &stream = plan.stream[i];

@@ -10,6 +10,7 @@ namespace {
 struct ForwardCall {
   ForwardPlan plan;
   const Kernel<ForwardPlan, softmax::ForwardPlan> *kernel;
+  bool whole;  // in one launch
   uint64_t workspace_bytes;
 };
 
@@ -73,11 +74,12 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   plan_results(results_of(a), inputs, call, plan);
   result.kernel = choose_kernel(forward_kernels(), c, inputs.operation, SIEVE_DIRECTION_FORWARD, path_of(p, inputs),
                                 inputs.dtype(), d);
+  result.whole = result.kernel->whole != nullptr && serves_whole(plan.subtraction, plan.stream[0].problem.group);
   Workspace carved(workspace);
   int32_t *next_tile = result.kernel->description.path == SIEVE_PATH_HOPPER ? carved.take<int32_t>(1) : nullptr;
   for (int i = 0; i < inputs.streams; ++i) {
     plan.stream[i].next_tile = next_tile;  // one launch after the other
-    if (result.kernel->streams != nullptr && plan.stream[i].output.data == nullptr)
+    if (!result.whole && plan.stream[i].output.data == nullptr)
       plan.stream[i].output = carve<float>(carved, d.batch, d.query_heads, d.queries, d.value_dim);
   }
   result.workspace_bytes = carved.bytes();
@@ -102,7 +104,9 @@ int32_t forward(const char *function, const char *what, const sieve_context *con
     const ForwardCall call = plan_forward(context, problem, arguments, workspace);
     require_workspace(workspace, workspace_bytes, call.workspace_bytes);
     const runtime::DeviceScope scope(context->device);
-    runtime::check_launch(call.kernel->launch(*call.kernel, call.plan, stream), format("launching %s", what).c_str());
+    const int error =
+        call.whole ? call.kernel->whole(call.plan, stream) : call.kernel->launch(*call.kernel, call.plan, stream);
+    runtime::check_launch(error, format("launching %s", what).c_str());
     log_launch(*context, what, call.plan.stream[0].problem, call.kernel->description);
   });
 }

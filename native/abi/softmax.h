@@ -36,6 +36,7 @@ void plan_backward_rows(const Kernel<BackwardPlan> &kernel, const Dimensions &di
 // Keys and values of a decode. With pages the keys of an entry are those of a full page table.
 Dimensions require_cache(const NamedTensor &query, const NamedTensor &key, const NamedTensor &value,
                          const int32_t *page_table, int64_t page_table_width, DecodePlan &plan);
+bool few_rows(int64_t rows_of_key_head);
 void require_few_rows(const sieve_attention_problem &problem, const NamedTensor &query, const Dimensions &dimensions);
 
 // How the keys are divided (`splits` as the caller asks, 0 = chosen), and the partial results.

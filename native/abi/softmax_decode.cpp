@@ -30,12 +30,16 @@ Dimensions require_cache(const NamedTensor &query, const NamedTensor &key, const
   return d;
 }
 
+bool few_rows(int64_t rows_of_key_head) {
+  return rows_of_key_head <= kMostDecodeRows;
+}
+
 void require_few_rows(const sieve_attention_problem &p, const NamedTensor &query, const Dimensions &d) {
   if (p.query_starts != nullptr || p.key_starts != nullptr)
     throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
                   "problem.query_starts or key_starts is given; allowed: NULL, decode has no packed sequences");
   const int64_t group = d.query_heads / d.key_heads;
-  if (d.queries * group > kMostDecodeRows)
+  if (!few_rows(d.queries * group))
     throw Failure(SIEVE_STATUS_INVALID_ARGUMENT,
                   format("%s has %lld rows of %lld heads a key head; allowed: a product of at most %lld, the forward "
                          "call takes more",

@@ -10,7 +10,8 @@ namespace sieve::test {
 struct DecodeCase {
   Case problem;
   int splits = 0;
-  int page_size = 0;  // 0: contiguous
+  int page_size = 0;        // 0: contiguous
+  bool neighbours = false;  // the keys of both streams lie side by side; no lse
 };
 
 // The rows of `cache` in pages: page table entry p of batch entry b is order[b * width + p].
@@ -37,8 +38,29 @@ void poison_behind(const Trial &t, Tensor &cache) {
   cache.memory.write(copy);
 }
 
-bool run_decode(const Trial &t, const DecodeCase &c, int32_t path, const Tensor &keys, const Tensor &values,
-                const int32_t *table, int64_t width, Tensor &output, Tensor &lse) {
+// The keys of both streams as one of twice the channels.
+void join(const Trial &t, const Tensor &keys, Tensor &joined) {
+  const std::vector<uint8_t> from = keys.memory.read();
+  std::vector<uint8_t> to = joined.memory.read();
+  for (int stream = 0; stream < t.streams; ++stream)
+    for (int64_t b = 0; b < keys.batch; ++b)
+      for (int h = 0; h < t.c.key_heads; ++h)
+        for (int64_t row = 0; row < keys.rows; ++row)
+          std::memcpy(to.data() + Tensor::kGuard + 2 * joined.at(b, h, row, stream * keys.channels),
+                      from.data() + Tensor::kGuard + 2 * keys.at(b, t.key_heads(keys, stream).head(h), row, 0),
+                      static_cast<size_t>(2 * keys.channels));
+  joined.memory.write(to);
+}
+
+sieve_tensor half_of(const Tensor &joined, int stream) {
+  sieve_tensor view = joined.view();
+  view.sizes[3] /= 2;
+  view.data = static_cast<uint16_t *>(view.data) + stream * view.sizes[3];
+  return view;
+}
+
+bool run_decode(const Trial &t, const DecodeCase &c, int32_t path, const Tensor &keys, const Tensor &joined,
+                const Tensor &values, const int32_t *table, int64_t width, Tensor &output, Tensor &lse) {
   const sieve_attention_problem p = t.problem(path);
   if (t.streams == 2) {
     sieve_diff_decode_arguments a{};
@@ -46,12 +68,14 @@ bool run_decode(const Trial &t, const DecodeCase &c, int32_t path, const Tensor 
     a.splits = c.splits;
     a.query1 = t.query_heads(t.q, 0).view();
     a.query2 = t.query_heads(t.q, 1).view();
-    a.key1 = t.key_heads(keys, 0).view();
-    a.key2 = t.key_heads(keys, 1).view();
+    a.key1 = c.neighbours ? half_of(joined, 0) : t.key_heads(keys, 0).view();
+    a.key2 = c.neighbours ? half_of(joined, 1) : t.key_heads(keys, 1).view();
     a.value = values.view();
     a.output = output.view();
-    a.lse1 = t.query_heads(lse, 0).view();
-    a.lse2 = t.query_heads(lse, 1).view();
+    if (!c.neighbours) {
+      a.lse1 = t.query_heads(lse, 0).view();
+      a.lse2 = t.query_heads(lse, 1).view();
+    }
     a.lambda = t.lambda_scalar();
     a.page_table = table;
     a.page_table_width = width;
@@ -92,11 +116,13 @@ void test(const DecodeCase &c, int32_t dtype, int head_dim, int value_dim, const
   Tensor keys(pages, t.k.heads, rows, head_dim, dtype, false), values(pages, t.v.heads, rows, value_dim, dtype, false);
   divide(t.k, keys, order);
   divide(t.v, values, order);
+  Tensor joined(pages, t.c.key_heads, rows, 2 * head_dim, dtype, false);
+  if (c.neighbours) join(t, keys, joined);
   for (const int32_t path : paths) {
     Tensor output(t.c.batch, t.output_heads, t.c.queries, value_dim,
                   t.c.floats ? static_cast<int32_t>(SIEVE_DTYPE_FLOAT32) : dtype, t.c.strided),
         lse(t.c.batch, t.streams * t.c.heads, t.c.queries, 1, SIEVE_DTYPE_FLOAT32, false);
-    if (!run_decode(t, c, path, keys, values, is_paged ? table.data() : nullptr, width, output, lse)) continue;
+    if (!run_decode(t, c, path, keys, joined, values, is_paged ? table.data() : nullptr, width, output, lse)) continue;
     Comparison out{"out"};
     bool lses = true;
     std::vector<uint8_t> copy = output.memory.read();
@@ -109,7 +135,8 @@ void test(const DecodeCase &c, int32_t dtype, int head_dim, int value_dim, const
             const double exact = t.exact[s].lse[static_cast<size_t>(i * t.c.heads + h) * queries + row],
                          actual = lse.value(lse_copy, lse.at(t.sequences[s].batch, t.query_heads(lse, i).head(h),
                                                              static_cast<int64_t>(row), 0));
-            lses = lses && (exact == actual || std::fabs(exact - actual) <= 1e-4 * std::max(1.0, std::fabs(exact)));
+            lses = lses && (c.neighbours || exact == actual ||
+                            std::fabs(exact - actual) <= 1e-4 * std::max(1.0, std::fabs(exact)));
           }
       for (int h = 0; h < t.output_heads; ++h)
         for (size_t row = 0; row < queries; ++row) {
@@ -181,6 +208,32 @@ const DecodeCase kCases[] = {
       .lengths = true},
      3,
      16},
+    {{.name = "neighbours, norm, gain",
+      .batch = 2,
+      .heads = 8,
+      .key_heads = 2,
+      .queries = 2,
+      .keys = 1500,
+      .lambda = Lambda::kPerHead,
+      .norm = true,
+      .gain = true,
+      .lengths = true},
+     0,
+     0,
+     true},
+    {{.name = "neighbours, paged 48, 5 splits, window 300, gate",
+      .batch = 3,
+      .heads = 3,
+      .key_heads = 3,
+      .queries = 3,
+      .keys = 960,
+      .window = 300,
+      .gate = true,
+      .lengths = true,
+      .interleaved = true},
+     5,
+     48,
+     true},
     {{.name = "v2", .signals = 1, .batch = 2, .heads = 8, .queries = 1, .keys = 2000, .lengths = true}},
     {{.name = "grouped: 4 signals, paged 128, gate",
       .signals = 4,

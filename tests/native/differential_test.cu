@@ -503,11 +503,12 @@ int main() {
         for (const Case &c : kCases) test(c, dtype, head_dim, value_dim, backward, run);
       if (head_dim == 64 && value_dim == 64)
         for (const Case &c : kGroupedCases) test(c, dtype, head_dim, value_dim, backward, run);
+      if (value_dim == 128)
+        for (const int32_t path : run) test_properties(dtype, head_dim, value_dim, path);
       if (head_dim == 128 && value_dim == 128) {
         if (dtype == SIEVE_DTYPE_BFLOAT16)
           for (const Case &c : kLongCases) test(c, dtype, head_dim, value_dim, backward, run);
         for (const int32_t path : run) {
-          test_properties(dtype, head_dim, value_dim, path);
           test_graph(dtype, head_dim, value_dim, path);
           test_repeats(kCases[10], dtype, head_dim, value_dim, path, 10);
           test_repeats(kGroupedCases[3], dtype, head_dim, value_dim, path, 10);

@@ -438,8 +438,9 @@ void test_sequences(int32_t path, bool padded) {
 
 }  // namespace sieve::test
 
-int main() {
+int main(int count, char **arguments) {
   using namespace sieve::test;
+  read_arguments(count, arguments);
   sieve_context_options options{};
   options.struct_size = sizeof options;
   options.log_level = SIEVE_LOG_NONE;
@@ -484,16 +485,20 @@ int main() {
       std::printf("not run: %s\n", sieve_last_message());
       continue;
     }
-    for (const Case &c : cases) test(c, path);
-    test_sequences(path, false);
-    test_sequences(path, true);
-    test_properties(path, kBf16, 64, 64);
-    test_properties(path, kFp16, 64, 128);
-    test_properties(path, kFp16, 128, 128);
-    test_properties(path, kBf16, 32, 96);
-    test_containment(path);
-    test_screening(path);
-    test_far_heads(path);
+    const auto wanted = [&](const char *group, const char *name) {
+      return chosen(std::string(path_label(path)) + " " + group + ": " + name);
+    };
+    for (const Case &c : cases)
+      if (wanted("cases", c.name)) test(c, path);
+    if (wanted("properties", "packed sequences")) test_sequences(path, false);
+    if (wanted("properties", "padded sequences")) test_sequences(path, true);
+    if (wanted("properties", "identities, bf16 D64 Dv64")) test_properties(path, kBf16, 64, 64);
+    if (wanted("properties", "identities, fp16 D64 Dv128")) test_properties(path, kFp16, 64, 128);
+    if (wanted("properties", "identities, fp16 D128 Dv128")) test_properties(path, kFp16, 128, 128);
+    if (wanted("properties", "identities, bf16 D32 Dv96")) test_properties(path, kBf16, 32, 96);
+    if (wanted("properties", "containment")) test_containment(path);
+    if (wanted("properties", "screening")) test_screening(path);
+    if (wanted("properties", "far heads")) test_far_heads(path);
   }
   CHECK(sieve_context_destroy(context) == SIEVE_STATUS_OK);
   return finish();

@@ -857,7 +857,9 @@ SIEVE_API int32_t sieve_diff_backward(const sieve_context *context, const sieve_
 /**
  * Differential attention of a few new query rows against a cache that keeps two keys and one value, as
  * sieve_diff_forward computes the rows at their places. Cache, pages and lengths are those of
- * sieve_softmax_decode_arguments; both key tensors are divided into the same pages.
+ * sieve_softmax_decode_arguments; both key tensors are divided into the same pages. Fastest where the keys of both streams
+ * lie side by side (key2.data = key1.data + head_dim elements, equal strides), lse1 and lse2 are absent and twice the rows
+ * of a key head are at most 64: then keys and values are read once for both streams, else the values twice.
  */
 typedef struct sieve_diff_decode_arguments {
   /** sizeof(sieve_diff_decode_arguments). */

@@ -40,8 +40,13 @@ struct ForwardPlan : Result {
   softmax::ForwardPlan stream[2];
 };
 
+// Where the two keys of a place lie side by side, k = [k_1, k_2], the first version's streams are the heads 2 h and 2 h +
+// 1 of one attention with queries [q_1, 0] and [0, q_2]: `joined`, whose queries and outputs are workspace and whose
+// kernel reads keys and values once for both. Then stream[i].output are views of its output.
 struct DecodePlan : Result {
   softmax::DecodePlan stream[2];
+  softmax::DecodePlan joined;
+  const softmax::Kernel<softmax::DecodePlan> *joined_kernel = nullptr;  // null: one stream after the other
 };
 
 // With x = O_1 - w O_2 (w = lambda or sigmoid(logit)), y = epilogue(x) and dx from the epilogue's derivative:
@@ -71,14 +76,21 @@ inline int64_t row_tiles(int64_t rows) {
   return (rows + kRowTile - 1) / kRowTile;
 }
 
-// A kernel for tensors of the described dims, and its launch, which returns a cudaError_t. `streams` is the kernel of
-// the streams where it is composed, else null.
+// A kernel for tensors of the described dims: the kernel of its streams, and the launch of the composition, which returns
+// a cudaError_t. `whole`, where there is one, computes everything in one launch and serves what serves_whole says.
 template <class PlanType, class StreamPlanType>
 struct Kernel {
   KernelDescription description;
   const softmax::Kernel<StreamPlanType> *streams;
   int (*launch)(const Kernel &kernel, const PlanType &plan, void *stream);
+  int (*whole)(const PlanType &plan, void *stream) = nullptr;
 };
+
+// A tile holds rows of one signal and its noise: with several signals the noise would be computed beside each of them,
+// which costs more than the composition. A pair that does not share its key head has no tile.
+inline bool serves_whole(const Subtraction &subtraction, int32_t group) {
+  return subtraction.signals == 0 || (subtraction.signals == 1 && group % 2 == 0);
+}
 
 // The only lists of supported shapes; empty in a build without kernels.
 template <class PlanType, class StreamPlanType>

@@ -10,6 +10,9 @@ namespace sieve::differential {
 int launch_combine(const ForwardPlan &plan, int32_t dtype, void *stream);
 int launch_combine(const DecodePlan &plan, int32_t dtype, void *stream);
 
+// Queries of the streams -> those of the joined attention.
+int launch_widen(const DecodePlan &plan, void *stream);
+
 // output_gradient -> gradients of the streams' outputs, of gate, logits, lambda and gain.
 int launch_prepare(const BackwardPlan &plan, int32_t dtype, void *stream);
 

@@ -1,6 +1,7 @@
 // The row kernels of a composed kernel: what happens between the streams' outputs and the output, both ways.
 //
 //   combine     O_1, O_2 -> x = O_1 - w O_2 -> epilogue -> output
+//   widen       q_1, q_2 -> [q_1, 0], [0, q_2] of neighbouring heads
 //   prepare     O_1, O_2, output_gradient -> dx -> gradients of O_1 and O_2 (element type), of gate and logits;
 //               a thread block's share of the gradients of lambda and gain
 //   reduce      the shares -> gradients of lambda and gain, in a fixed order
@@ -96,6 +97,31 @@ __device__ inline void load_gain(const EpilogueView &epilogue, int channel, int 
 #pragma unroll
   for (int i = 0; i < 8; ++i)
     gain[i] = epilogue.norm_gain == nullptr ? 1.0f : channel < value_dim ? epilogue.norm_gain[channel + i] : 0.0f;
+}
+
+struct WidenArguments {
+  TensorView query[2];  // 16-bit elements
+  TensorView wide;      // [batch, 2 heads, rows, 2 head_dim]
+  int32_t heads = 0;
+  int32_t rows = 0;
+  int32_t pieces = 0;  // of 8 channels, of head_dim
+  int64_t count = 0;   // of pieces of all of `wide`
+};
+
+// A thread a piece of 16 bytes.
+__global__ void __launch_bounds__(kRowThreads) widen(const __grid_constant__ WidenArguments a) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
+  if (index >= a.count) return;
+  const int piece = static_cast<int>(index % (2 * a.pieces));
+  const int64_t row = index / (2 * a.pieces) % a.rows, head = index / (2 * a.pieces) / a.rows;
+  const int batch = static_cast<int>(head / (2 * a.heads)), wide_head = static_cast<int>(head % (2 * a.heads));
+  const int stream = wide_head % 2;
+  uint4 channels{};
+  if (piece / a.pieces == stream) {
+    const auto *query = static_cast<const uint16_t *>(a.query[stream].row(batch, wide_head / 2, row, 2));
+    channels = *reinterpret_cast<const uint4 *>(query + piece % a.pieces * 8);
+  }
+  *reinterpret_cast<uint4 *>(static_cast<uint16_t *>(a.wide.row(batch, wide_head, row, 2)) + piece * 8) = channels;
 }
 
 struct CombineArguments {

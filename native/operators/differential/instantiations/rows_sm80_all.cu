@@ -80,6 +80,19 @@ int launch_combine(const DecodePlan &plan, int32_t dtype, void *stream) {
   return launch_combine_rows(plan, dtype, stream);
 }
 
+int launch_widen(const DecodePlan &plan, void *stream) {
+  WidenArguments a{};
+  for (int i = 0; i < 2; ++i) a.query[i] = plan.stream[i].query;
+  a.wide = plan.joined.query;
+  a.heads = plan.stream[0].problem.query_heads;
+  a.rows = static_cast<int32_t>(plan.stream[0].query_rows);
+  a.pieces = plan.stream[0].head_dim / 8;
+  a.count = static_cast<int64_t>(plan.stream[0].problem.batch) * 2 * a.heads * a.rows * 2 * a.pieces;
+  widen<<<static_cast<unsigned>((a.count + kRowThreads - 1) / kRowThreads), kRowThreads, 0,
+          static_cast<cudaStream_t>(stream)>>>(a);
+  return cudaGetLastError();
+}
+
 int launch_prepare(const BackwardPlan &plan, int32_t dtype, void *stream) {
   const bool one = plan.subtraction.streams() == 1;
   PrepareArguments a{};
