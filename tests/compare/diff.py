@@ -9,14 +9,18 @@ are used in turn; medians of CUDA events. Work of the first version: forward 2 (
 the fused count of 10 units at Dv = 2 D - flop a pair, halved by the causal mask.
 """
 import sys
+import warnings
 
 import torch
+import torch._functorch.config
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sieve_diff import DiffLibrary
 from softmax_forward import median_ms
 
+warnings.filterwarnings("ignore")  # a backend says in many lines what its exception says in one
+torch._functorch.config.donated_buffer = False  # the backward passes of one graph run again and again
 EPS, SCALE, LAMBDA = 1e-5, 0.2, 0.3
 SETS = 2
 

@@ -52,7 +52,7 @@ internal static class NativeDifferential
         DifferentialInputs inputs,
         DifferentialResult forward,
         AttentionTensor outputGradient,
-        DeviceDifferentialGradients into,
+        DifferentialGradients into,
         AttentionStream? stream,
         DeviceWorkspace? workspace)
     {
@@ -80,7 +80,7 @@ internal static class NativeDifferential
                 value_gradient = leases.Add(into.Value),
                 gate_gradient = leases.Add(into.Gate),
                 lambda = lambda.Scalar(ref leases),
-                lambda_gradient = leases.AddPointer(into.Lambda),
+                lambda_gradient = leases.AddPointer(into.LambdaSums),
                 gain_gradient = leases.AddPointer(into.NormGain),
             };
             NativeCall.Run(device, native, arguments, BackwardEntry, stream, workspace);

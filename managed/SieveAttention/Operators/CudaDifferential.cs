@@ -2,25 +2,6 @@ using SieveAttention.Interop;
 
 namespace SieveAttention;
 
-/// <summary>Gradients of differential attention in device memory.</summary>
-/// <param name="Query1">Like the input, and so on.</param>
-/// <param name="Key1">Of the first key view.</param>
-/// <param name="Query2">Of the second query view.</param>
-/// <param name="Key2">Of the second key view.</param>
-/// <param name="Value">Of the values.</param>
-/// <param name="Lambda">Float32 [1, heads, 1, 1] where lambda is one a head, else one value.</param>
-/// <param name="NormGain">Float32 [1, 1, 1, Dv]; null without a gain.</param>
-/// <param name="Gate">Float32, one a row; null without a gate.</param>
-internal sealed record DeviceDifferentialGradients(
-    AttentionTensor Query1,
-    AttentionTensor Key1,
-    AttentionTensor Query2,
-    AttentionTensor Key2,
-    AttentionTensor Value,
-    AttentionTensor Lambda,
-    AttentionTensor? NormGain,
-    AttentionTensor? Gate);
-
 /// <summary>Differential attention on one CUDA device: what kernels take beyond the checks that all devices share.</summary>
 internal sealed class CudaDifferential(CudaDevice device, DifferentialOptions options)
 {
@@ -72,44 +53,22 @@ internal sealed class CudaDifferential(CudaDevice device, DifferentialOptions op
         DeviceWorkspace? workspace) =>
         NativeDifferential.Forward(device, options, Native(lambda), inputs, into, stream, workspace);
 
-    /// <summary>New tensors with the gradients. Waits for them, because the gradient of lambda is numbers.</summary>
-    internal DifferentialGradients Backward(
-        in AttentionProblem problem,
-        DifferentialInputs inputs,
-        DifferentialLambda lambda,
-        DifferentialResult forward,
-        AttentionTensor outputGradient,
-        AttentionStream? stream,
-        DeviceWorkspace? workspace)
+    /// <summary>New tensors for the gradients of everything that the inputs have.</summary>
+    internal DifferentialGradients AllocateGradients(in AttentionProblem problem, DifferentialInputs inputs)
     {
         List<AttentionTensor> made = [];
         try
         {
-            DeviceDifferentialGradients into = new(
-                Make(made, inputs.Query1.Type, problem.QueryShape),
-                Make(made, inputs.Key1.Type, problem.KeyShape),
-                Make(made, inputs.Query2.Type, problem.QueryShape),
-                Make(made, inputs.Key2.Type, problem.KeyShape),
-                Make(made, inputs.Value.Type, problem.ValueShape),
-                Make(made, TensorType.Float32, new TensorShape(1, _headLambda is null ? 1 : problem.QueryHeads, 1, 1)),
-                inputs.NormGain is null ? null : Make(made, TensorType.Float32, inputs.NormGain.Shape),
-                inputs.Gate is null ? null : Make(made, TensorType.Float32, problem.RowShape));
-            NativeDifferential.Backward(
-                device, options, Native(lambda), inputs, forward, outputGradient, into, stream, workspace);
-            using AttentionTensor sums = into.Lambda.ToHost(stream);
-            double[] dlambda = HostArray<double>.Read(sums).Data;
-            into.Lambda.Dispose();
             return new DifferentialGradients
             {
-                Query1 = into.Query1,
-                Key1 = into.Key1,
-                Query2 = into.Query2,
-                Key2 = into.Key2,
-                Value = into.Value,
-                Lambda = dlambda,
-                LambdaVectors = HostTensors.WrapOptional(lambda.VectorGradient<float>(dlambda)),
-                NormGain = into.NormGain,
-                Gate = into.Gate,
+                Query1 = Make(made, inputs.Query1.Type, problem.QueryShape),
+                Key1 = Make(made, inputs.Key1.Type, problem.KeyShape),
+                Query2 = Make(made, inputs.Query2.Type, problem.QueryShape),
+                Key2 = Make(made, inputs.Key2.Type, problem.KeyShape),
+                Value = Make(made, inputs.Value.Type, problem.ValueShape),
+                LambdaSums = Make(made, TensorType.Float32, LambdaShape(problem)),
+                NormGain = inputs.NormGain is null ? null : Make(made, TensorType.Float32, inputs.NormGain.Shape),
+                Gate = inputs.Gate is null ? null : Make(made, TensorType.Float32, problem.RowShape),
             };
         }
         catch
@@ -118,6 +77,40 @@ internal sealed class CudaDifferential(CudaDevice device, DifferentialOptions op
             throw;
         }
     }
+
+    /// <summary>Checks tensors for gradients.</summary>
+    internal void CheckGradients(in AttentionProblem problem, DifferentialInputs inputs, DifferentialGradients into)
+    {
+        CudaSoftmax.Like(device, inputs.Query1, into.Query1, nameof(into.Query1));
+        CudaSoftmax.Like(device, inputs.Key1, into.Key1, nameof(into.Key1));
+        CudaSoftmax.Like(device, inputs.Query2, into.Query2, nameof(into.Query2));
+        CudaSoftmax.Like(device, inputs.Key2, into.Key2, nameof(into.Key2));
+        CudaSoftmax.Like(device, inputs.Value, into.Value, nameof(into.Value));
+        CudaSoftmax.CheckEpilogueGradients(device, problem, inputs.NormGain, into.NormGain, inputs.Gate, into.Gate);
+        if (into.LambdaSums is not { } sums)
+        {
+            throw Guard.Tensor(nameof(into.LambdaSums), "LambdaSums is absent; gradients for a CUDA device come from AllocateGradients.");
+        }
+
+        TensorGuard.Output(
+            sums, nameof(into.LambdaSums), device, LambdaShape(problem), "[1, lambdas, 1, 1]", TensorType.Float32);
+        TensorGuard.Dense(sums, nameof(into.LambdaSums));
+    }
+
+    internal void Backward(
+        DifferentialInputs inputs,
+        DifferentialLambda lambda,
+        DifferentialResult forward,
+        AttentionTensor outputGradient,
+        DifferentialGradients into,
+        AttentionStream? stream,
+        DeviceWorkspace? workspace)
+    {
+        NativeDifferential.Backward(device, options, Native(lambda), inputs, forward, outputGradient, into, stream, workspace);
+        into.Written(lambda, stream);
+    }
+
+    private TensorShape LambdaShape(in AttentionProblem problem) => new(1, _headLambda is null ? 1 : problem.QueryHeads, 1, 1);
 
     private AttentionTensor Make(List<AttentionTensor> made, TensorType type, TensorShape shape)
     {

@@ -38,20 +38,14 @@ internal sealed class CudaGroupedDifferential(CudaDevice device, GroupedDifferen
         GroupedDifferentialInputs inputs, GroupedDifferentialResult into, AttentionStream? stream, DeviceWorkspace? workspace) =>
         NativeGroupedDifferential.Forward(device, options, inputs, into, stream, workspace);
 
-    /// <summary>New tensors with the gradients.</summary>
-    internal GroupedDifferentialGradients Backward(
-        in AttentionProblem problem,
-        in AttentionProblem output,
-        GroupedDifferentialInputs inputs,
-        GroupedDifferentialResult forward,
-        AttentionTensor outputGradient,
-        AttentionStream? stream,
-        DeviceWorkspace? workspace)
+    /// <summary>New tensors for the gradients of everything that the inputs have.</summary>
+    internal GroupedDifferentialGradients AllocateGradients(
+        in AttentionProblem problem, in AttentionProblem output, GroupedDifferentialInputs inputs)
     {
         List<AttentionTensor> made = [];
         try
         {
-            GroupedDifferentialGradients into = new()
+            return new GroupedDifferentialGradients
             {
                 Query = Make(made, inputs.Query.Type, problem.QueryShape),
                 Key = Make(made, inputs.Key.Type, problem.KeyShape),
@@ -60,8 +54,6 @@ internal sealed class CudaGroupedDifferential(CudaDevice device, GroupedDifferen
                 NormGain = inputs.NormGain is null ? null : Make(made, TensorType.Float32, inputs.NormGain.Shape),
                 Gate = inputs.Gate is null ? null : Make(made, TensorType.Float32, output.RowShape),
             };
-            NativeGroupedDifferential.Backward(device, options, inputs, forward, outputGradient, into, stream, workspace);
-            return into;
         }
         catch
         {
@@ -69,6 +61,25 @@ internal sealed class CudaGroupedDifferential(CudaDevice device, GroupedDifferen
             throw;
         }
     }
+
+    /// <summary>Checks tensors for gradients.</summary>
+    internal void CheckGradients(in AttentionProblem output, GroupedDifferentialInputs inputs, GroupedDifferentialGradients into)
+    {
+        CudaSoftmax.Like(device, inputs.Query, into.Query, nameof(into.Query));
+        CudaSoftmax.Like(device, inputs.Key, into.Key, nameof(into.Key));
+        CudaSoftmax.Like(device, inputs.Value, into.Value, nameof(into.Value));
+        CudaSoftmax.Like(device, inputs.LambdaLogit, into.LambdaLogit, nameof(into.LambdaLogit));
+        CudaSoftmax.CheckEpilogueGradients(device, output, inputs.NormGain, into.NormGain, inputs.Gate, into.Gate);
+    }
+
+    internal void Backward(
+        GroupedDifferentialInputs inputs,
+        GroupedDifferentialResult forward,
+        AttentionTensor outputGradient,
+        GroupedDifferentialGradients into,
+        AttentionStream? stream,
+        DeviceWorkspace? workspace) =>
+        NativeGroupedDifferential.Backward(device, options, inputs, forward, outputGradient, into, stream, workspace);
 
     private AttentionTensor Make(List<AttentionTensor> made, TensorType type, TensorShape shape)
     {

@@ -16,9 +16,8 @@ namespace SieveAttention;
 /// <remarks>
 /// Runs on every device, forward and backward; a CUDA device takes Float16 or BFloat16 inputs and no distance bias. An instance is immutable
 /// and may be used from several threads; tensors and streams are the caller's. Lambda from vectors and the gradient of the vectors are
-/// computed in float64 in host memory on every device; vectors in device memory are copied first, which waits. On a CUDA device Forward is asynchronous: it enqueues on the
-/// stream and returns; reading a result has to be ordered after it on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
-/// Backward waits, because the gradient of lambda is numbers.
+/// computed in float64 in host memory on every device; vectors in device memory are copied first, which waits. On a CUDA device calls are asynchronous: they enqueue on the
+/// stream and return; reading a result has to be ordered after them on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
 /// </remarks>
 public sealed class DifferentialAttention
 {
@@ -146,31 +145,45 @@ public sealed class DifferentialAttention
         }
 
         using DifferentialResult forward = cuda.Allocate(inputs.Query1.Type, problem, viewOutputs: true);
-        cuda.Forward(inputs, lambda, forward, stream: null, workspace: null);
-        return cuda.Backward(problem, inputs, lambda, forward, outputGradient, stream: null, workspace: null);
+        DifferentialGradients gradients = cuda.AllocateGradients(problem, inputs);
+        try
+        {
+            cuda.Forward(inputs, lambda, forward, stream: null, workspace: null);
+            cuda.Backward(inputs, lambda, forward, outputGradient, gradients, stream: null, workspace: null);
+            return gradients;
+        }
+        catch
+        {
+            gradients.Dispose();
+            throw;
+        }
     }
 
-    /// <summary>Computes the gradients from the result of the forward pass, into new tensors: CUDA devices only.</summary>
+    /// <summary>
+    /// Computes the gradients into the caller's tensors, from the result of the forward pass: CUDA devices only. With a workspace this
+    /// allocates no device memory once the workspace has grown, and never synchronizes.
+    /// </summary>
     /// <param name="inputs">The tensors of the forward pass.</param>
     /// <param name="forward">The result of the forward pass, with the views' own outputs.</param>
     /// <param name="outputGradient">Gradient of the output, [B, Hq, Tq, Dv], of the inputs' type.</param>
-    /// <param name="stream">Where to enqueue, and to wait; the legacy default stream when absent.</param>
-    /// <param name="workspace">Scratch memory to reuse; without it a needed one is allocated and freed.</param>
-    /// <returns>The gradients, owned by the caller.</returns>
+    /// <param name="into">Tensors to write, such as those of <see cref="AllocateGradients"/>; an absent gain or gate is not computed.</param>
+    /// <param name="stream">Where to enqueue; the legacy default stream when absent.</param>
+    /// <param name="workspace">Scratch memory to reuse; without it a needed one is allocated and freed, which waits.</param>
     /// <exception cref="ArgumentException">
-    /// A tensor is missing, misshapen, of a wrong type or in the wrong memory; a stream or workspace of another device.
+    /// A tensor is missing, misshapen, of a wrong type, in the wrong memory or not writable; a stream or workspace of another device.
     /// </exception>
     /// <exception cref="NotSupportedException">The device does not have this; says which do, or which sizes there are.</exception>
     /// <exception cref="ObjectDisposedException">A tensor, the stream, the workspace or the device has been disposed.</exception>
     /// <exception cref="SieveException">The device failed.</exception>
-    public DifferentialGradients Backward(
+    public void Backward(
         DifferentialInputs inputs,
         DifferentialResult forward,
         AttentionTensor outputGradient,
+        DifferentialGradients into,
         AttentionStream? stream = null,
         DeviceWorkspace? workspace = null)
     {
-        DeviceGuard.OnlyOn(_device, "Backward of differential attention from the result of the forward pass", AttentionDeviceKind.Cuda);
+        DeviceGuard.OnlyOn(_device, "Backward of differential attention into given tensors", AttentionDeviceKind.Cuda);
         AttentionProblem problem = CheckBackward(inputs, outputGradient, out DifferentialLambda lambda);
         CheckResult(problem, inputs, forward);
         if (forward.Output1 is null)
@@ -179,8 +192,34 @@ public sealed class DifferentialAttention
                 nameof(forward.Output1), "Output1 is absent; the forward pass has to be given tensors for both views' own outputs.");
         }
 
+        ArgumentNullException.ThrowIfNull(into);
+        _cuda!.CheckGradients(problem, inputs, into);
         DeviceGuard.Queue(_device, stream, workspace);
-        return _cuda!.Backward(problem, inputs, lambda, forward, outputGradient, stream, workspace);
+        _cuda.Backward(inputs, lambda, forward, outputGradient, into, stream, workspace);
+    }
+
+    /// <summary>Makes tensors for the gradients of a call, on a CUDA device: those of the inputs in their type, the others Float32.</summary>
+    /// <param name="inputs">The tensors of the forward pass.</param>
+    /// <returns>The tensors with undefined contents, owned by the caller.</returns>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory.</exception>
+    /// <exception cref="NotSupportedException">The operator is not on a CUDA device.</exception>
+    /// <exception cref="SieveException">The device has not enough memory.</exception>
+    public DifferentialGradients AllocateGradients(DifferentialInputs inputs)
+    {
+        DeviceGuard.OnlyOn(_device, "Tensors for the gradients of differential attention", AttentionDeviceKind.Cuda);
+        return _cuda!.AllocateGradients(Check(inputs, out _), inputs);
+    }
+
+    /// <summary>Makes tensors for a result that backward can start from, on a CUDA device: the views' own outputs are Float32.</summary>
+    /// <param name="inputs">The tensors of the forward pass.</param>
+    /// <returns>The tensors with undefined contents, owned by the caller.</returns>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory.</exception>
+    /// <exception cref="NotSupportedException">The operator is not on a CUDA device.</exception>
+    /// <exception cref="SieveException">The device has not enough memory.</exception>
+    public DifferentialResult AllocateResult(DifferentialInputs inputs)
+    {
+        DeviceGuard.OnlyOn(_device, "Tensors for a result of differential attention", AttentionDeviceKind.Cuda);
+        return _cuda!.Allocate(inputs.Query1.Type, Check(inputs, out _), viewOutputs: true);
     }
 
     private AttentionProblem CheckBackward(DifferentialInputs inputs, AttentionTensor outputGradient, out DifferentialLambda lambda)

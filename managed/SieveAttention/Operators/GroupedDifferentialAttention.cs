@@ -145,32 +145,45 @@ public sealed class GroupedDifferentialAttention
         }
 
         using GroupedDifferentialResult forward = cuda.Allocate(inputs.Query.Type, problem, output, headOutputs: true);
-        cuda.Forward(inputs, forward, stream: null, workspace: null);
-        return cuda.Backward(problem, output, inputs, forward, outputGradient, stream: null, workspace: null);
+        GroupedDifferentialGradients gradients = cuda.AllocateGradients(problem, output, inputs);
+        try
+        {
+            cuda.Forward(inputs, forward, stream: null, workspace: null);
+            cuda.Backward(inputs, forward, outputGradient, gradients, stream: null, workspace: null);
+            return gradients;
+        }
+        catch
+        {
+            gradients.Dispose();
+            throw;
+        }
     }
 
-    /// <summary>Computes the gradients from the result of the forward pass, into new tensors: CUDA devices only.</summary>
+    /// <summary>
+    /// Computes the gradients into the caller's tensors, from the result of the forward pass: CUDA devices only. With a workspace this
+    /// allocates no device memory once the workspace has grown, and never synchronizes.
+    /// </summary>
     /// <param name="inputs">The tensors of the forward pass.</param>
     /// <param name="forward">The result of the forward pass, with the heads' own outputs.</param>
     /// <param name="outputGradient">Gradient of the output, [B, Ho, Tq, Dv], of the inputs' type.</param>
+    /// <param name="into">Tensors to write, such as those of <see cref="AllocateGradients"/>; an absent gain or gate is not computed.</param>
     /// <param name="stream">Where to enqueue; the legacy default stream when absent.</param>
     /// <param name="workspace">Scratch memory to reuse; without it a needed one is allocated and freed, which waits.</param>
-    /// <returns>The gradients, owned by the caller.</returns>
     /// <exception cref="ArgumentException">
-    /// A tensor is missing, misshapen, of a wrong type or in the wrong memory; a stream or workspace of another device.
+    /// A tensor is missing, misshapen, of a wrong type, in the wrong memory or not writable; a stream or workspace of another device.
     /// </exception>
     /// <exception cref="NotSupportedException">The device does not have this; says which do, or which sizes there are.</exception>
     /// <exception cref="ObjectDisposedException">A tensor, the stream, the workspace or the device has been disposed.</exception>
     /// <exception cref="SieveException">The device failed.</exception>
-    public GroupedDifferentialGradients Backward(
+    public void Backward(
         GroupedDifferentialInputs inputs,
         GroupedDifferentialResult forward,
         AttentionTensor outputGradient,
+        GroupedDifferentialGradients into,
         AttentionStream? stream = null,
         DeviceWorkspace? workspace = null)
     {
-        DeviceGuard.OnlyOn(
-            _device, "Backward of grouped differential attention from the result of the forward pass", AttentionDeviceKind.Cuda);
+        DeviceGuard.OnlyOn(_device, "Backward of grouped differential attention into given tensors", AttentionDeviceKind.Cuda);
         AttentionProblem problem = CheckBackward(inputs, outputGradient, out AttentionProblem output);
         CheckResult(problem, output, inputs, forward);
         if (forward.HeadOutputs is null)
@@ -180,8 +193,36 @@ public sealed class GroupedDifferentialAttention
                 "HeadOutputs is absent; the forward pass has to be given a tensor for the heads' own outputs.");
         }
 
+        ArgumentNullException.ThrowIfNull(into);
+        _cuda!.CheckGradients(output, inputs, into);
         DeviceGuard.Queue(_device, stream, workspace);
-        return _cuda!.Backward(problem, output, inputs, forward, outputGradient, stream, workspace);
+        _cuda.Backward(inputs, forward, outputGradient, into, stream, workspace);
+    }
+
+    /// <summary>Makes tensors for the gradients of a call, on a CUDA device: those of the inputs in their type, the others Float32.</summary>
+    /// <param name="inputs">The tensors of the forward pass.</param>
+    /// <returns>The tensors with undefined contents, owned by the caller.</returns>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory.</exception>
+    /// <exception cref="NotSupportedException">The operator is not on a CUDA device.</exception>
+    /// <exception cref="SieveException">The device has not enough memory.</exception>
+    public GroupedDifferentialGradients AllocateGradients(GroupedDifferentialInputs inputs)
+    {
+        DeviceGuard.OnlyOn(_device, "Tensors for the gradients of grouped differential attention", AttentionDeviceKind.Cuda);
+        AttentionProblem problem = Check(inputs, out AttentionProblem output);
+        return _cuda!.AllocateGradients(problem, output, inputs);
+    }
+
+    /// <summary>Makes tensors for a result that backward can start from, on a CUDA device: the heads' own outputs are Float32.</summary>
+    /// <param name="inputs">The tensors of the forward pass.</param>
+    /// <returns>The tensors with undefined contents, owned by the caller.</returns>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory.</exception>
+    /// <exception cref="NotSupportedException">The operator is not on a CUDA device.</exception>
+    /// <exception cref="SieveException">The device has not enough memory.</exception>
+    public GroupedDifferentialResult AllocateResult(GroupedDifferentialInputs inputs)
+    {
+        DeviceGuard.OnlyOn(_device, "Tensors for a result of grouped differential attention", AttentionDeviceKind.Cuda);
+        AttentionProblem problem = Check(inputs, out AttentionProblem output);
+        return _cuda!.Allocate(inputs.Query.Type, problem, output, headOutputs: true);
     }
 
     private AttentionProblem CheckBackward(

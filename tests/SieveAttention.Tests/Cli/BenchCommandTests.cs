@@ -29,8 +29,10 @@ internal sealed class BenchCommandTests
             Assert.That(Row("softmax", "decode"), Does.Contain("B1 H2 Tq1 Tk32 D8 causal").And.Contain("B/s"));
             Assert.That(Row("tda", "forward"), Does.Contain("FLOP/s"));
             Assert.That(Row("tda", "backward"), Does.Contain(" %"));
-            Assert.That(lines, Has.Length.EqualTo(8));
-            Assert.That(run.Error, Does.Contain("[1/6] cpu: ceilings").And.Contain("softmax decode"));
+            Assert.That(Row("diff", "forward"), Does.Contain("lambda 0.3"));
+            Assert.That(Row("diff_v2", "backward"), Does.Contain("FLOP/s"));
+            Assert.That(lines, Has.Length.EqualTo(12));
+            Assert.That(run.Error, Does.Contain("[1/10] cpu: ceilings").And.Contain("softmax decode"));
         });
 
         string Row(string name, string direction) =>

@@ -142,22 +142,19 @@ internal sealed class DifferentialKernelTests(TensorType type, int headDim, int 
         DifferentialAttention attention = test.Operator(Device);
         using DifferentialResult plain = attention.Forward(inputs);
         using DifferentialGradients expected = attention.Backward(inputs, dout);
-        using DifferentialResult kept = new(
-            AttentionTensor.Allocate(type, test.OutputShape, Device),
-            AttentionTensor.Allocate(TensorType.Float32, test.RowShape, Device),
-            AttentionTensor.Allocate(TensorType.Float32, test.RowShape, Device),
-            AttentionTensor.Allocate(TensorType.Float32, test.OutputShape, Device),
-            AttentionTensor.Allocate(TensorType.Float32, test.OutputShape, Device));
+        using DifferentialResult kept = attention.AllocateResult(inputs);
+        using DifferentialGradients actual = attention.AllocateGradients(inputs);
         using AttentionStream stream = Device.CreateStream();
         using DeviceWorkspace workspace = new(Device);
         attention.Forward(inputs, kept, stream, workspace);
-        using DifferentialGradients actual = attention.Backward(inputs, kept, dout, stream, workspace);
+        attention.Backward(inputs, kept, dout, actual, stream, workspace);
+        stream.Synchronize();
         Assert.That(Download(kept.Output), Is.EqualTo(Download(plain.Output)));
         Assert.That(Download(actual.Query2), Is.EqualTo(Download(expected.Query2)));
         Assert.That(Download(actual.Value), Is.EqualTo(Download(expected.Value)));
         Assert.That(actual.Lambda, Is.EqualTo(expected.Lambda));
         Assert.That(
-            () => attention.Backward(inputs, plain, dout), Throws.ArgumentException.With.Message.Contains("Output1 is absent"));
+            () => attention.Backward(inputs, plain, dout, actual), Throws.ArgumentException.With.Message.Contains("Output1 is absent"));
     }
 
     [Test]
