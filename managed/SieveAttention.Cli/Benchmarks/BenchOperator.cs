@@ -44,7 +44,8 @@ internal abstract class BenchCall : IDisposable
 internal abstract class BenchOperator
 {
     /// <summary>All of them, in the order of the table.</summary>
-    public static IReadOnlyList<BenchOperator> All { get; } = [new SoftmaxBench(), new ThresholdDifferentialBench()];
+    public static IReadOnlyList<BenchOperator> All { get; } = 
+        [new SoftmaxBench(), new ThresholdDifferentialBench(), new DifferentialBench(), new GroupedDifferentialBench()];
 
     /// <summary>Name on the command line: that of the case files.</summary>
     public abstract string Name { get; }
