@@ -7,6 +7,7 @@
 #include "abi/failure.h"
 #include "abi/validation.h"
 #include "operators/softmax/problem.h"
+#include "operators/threshold_differential/backward_problem.h"
 #include "operators/threshold_differential/decode_problem.h"
 #include "operators/threshold_differential/problem.h"
 
@@ -30,6 +31,7 @@ void for_each_contribution(Visitor &&visit) {
   visit(contribution<softmax::backward_kernels>());
   visit(contribution<softmax::decode_kernels>());
   visit(contribution<threshold_differential::forward_kernels>());
+  visit(contribution<threshold_differential::backward_kernels>());
   visit(contribution<threshold_differential::decode_kernels>());
 }
 

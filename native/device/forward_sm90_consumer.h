@@ -19,7 +19,6 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
   using Parts::kConsumerBarrier;
   using Parts::kConsumersBarrier;
   using Parts::kD;
-  using Parts::kHasScalars;
   using Parts::kN;
   using Parts::kStagesOutput;
   using Parts::kV;
@@ -162,41 +161,13 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     const int column = 2 * (lane_index() & 3);
     const ChunkMask mask{a.problem, rows.work.sequence, rows.thread_rows.first, block * kN + column,
                          is_masked(rows, block)};
-    return Policy::weigh(state, scores, rows.scalars, rows.thread_rows, &shared.key_scalars[keys.stage][0][column],
-                         mask, a.policy, KeptPlace{rows.work.place});
-  }
-
-  // Weights are final at once and mostly zero: blocks without a weight cost no value product.
-  __device__ void attend_skipping(typename Policy::State &state, const Rows &rows) {
-    ForwardSm90Barriers<Shape> &b = shared.barriers;
-    for (int block = rows.work.end_block - 1; block >= rows.work.first_block; --block) {
-      ptx::mbarrier_wait(address(&b.key_full[keys.stage]), keys.phase);
-      start_scores();
-      ptx::wgmma_wait_group<0>();
-      if (block == rows.work.first_block) release_queries(queries.stage);
-      const bool mine = weigh(state, rows, block);
-      const bool any = ptx::bar_red_or(kConsumerBarrier + index, 128, mine);
-      release(b.key_empty[keys.stage]);
-      keys.advance();
-      ptx::mbarrier_wait(address(&b.value_full[values.stage]), values.phase);
-      if (any) {
-        convert(mine);
-        if (is_masked(rows, block) && !values_are_finite()) {
-          add_contained_values();
-        } else {
-          start_values();
-          ptx::wgmma_wait_group<0>();
-        }
-      }
-      release(b.value_empty[values.stage]);
-      values.advance();
-    }
+    return Policy::weigh(state, scores, rows.scalars, rows.thread_rows, nullptr, mask, a.policy,
+                         KeptPlace{rows.work.place});
   }
 
   __device__ void weigh_and_release(typename Policy::State &state, const Rows &rows, int block) {
-    if constexpr (!kHasScalars) release_operands(rows, block);
+    release_operands(rows, block);
     weigh(state, rows, block);
-    if constexpr (kHasScalars) release_operands(rows, block);
     keys.advance();
   }
 
@@ -284,9 +255,8 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float(&pair)[4] = output[0][n + i / 2];
-        const float2 scaled =
-            output_pair(pair[2 * (i % 2)], pair[2 * (i % 2) + 1], factors[i % 2], a.problem.epilogue.norm_gain,
-                        (n + i / 2) * 8 + 2 * (lane & 3), a.value_dim);
+        const float2 scaled = output_pair(pair[2 * (i % 2)], pair[2 * (i % 2) + 1], factors[i % 2],
+                                          a.problem.epilogue.norm_gain, (n + i / 2) * 8 + 2 * (lane & 3), a.value_dim);
         words[i] = ptx::cvt_x2<Element>(scaled.x, scaled.y);
       }
       ptx::stmatrix_x4(Panel::step(piece, n / 2 % 4) + n / 8 * Shape::kRows * 128, words);
@@ -298,9 +268,8 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
 #pragma unroll
       for (int panel = 0; panel < Shared::kValuePanels; ++panel)
         ptx::cp_async_bulk_tensor_4d_store(&a.staged_output, panel * 64,
-                                           sequence.query_start + rows.work.block_row + first_row,
-                                           rows.work.place.head, sequence.batch,
-                                           target + static_cast<uint32_t>(panel * Shape::kRows * 128));
+                                           sequence.query_start + rows.work.block_row + first_row, rows.work.place.head,
+                                           sequence.batch, target + static_cast<uint32_t>(panel * Shape::kRows * 128));
       ptx::cp_async_bulk_commit_group();
     }
   }
@@ -338,10 +307,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     typename Policy::State state = begin(work);
     if (work.has_keys()) {
       ptx::mbarrier_wait(address(&shared.barriers.query_full[queries.stage]), queries.phase);
-      if constexpr (Policy::kSkipsEmpty)
-        attend_skipping(state, rows);
-      else
-        attend_overlapped(state, rows);
+      attend_overlapped(state, rows);
       queries.advance();
     }
     store(rows, state, -1);

