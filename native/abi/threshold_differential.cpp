@@ -103,6 +103,7 @@ namespace {
 struct ForwardCall {
   ForwardPlan plan;
   const ForwardKernel *kernel;
+  ForwardLaunch launch;
   uint64_t workspace_bytes;
 };
 
@@ -125,7 +126,7 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   const sieve_context &c = checked_context(context);
   const sieve_attention_problem p = versioned_copy("problem", problem);
   const sieve_tda_forward_arguments a = versioned_copy("arguments", arguments);
-  require_zero("arguments.reserved", a.reserved);
+  require_range("arguments.screen", a.screen, SIEVE_TDA_SCREEN_NONE, SIEVE_TDA_SCREEN_INT8);
   ForwardCall call{};
   ForwardPlan &plan = call.plan;
   const Dimensions d = require_inputs({a.query1, a.key1, a.query2, a.key2, a.value}, plan);
@@ -150,8 +151,19 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   plan.survivors[1] = view_of(a.survivors2);
 
   require_block_count(plan.problem);
+  const ForwardKernel &kernel = *call.kernel;
+  const bool screened = a.screen == SIEVE_TDA_SCREEN_INT8 && kernel.launch_screened[plan.views - 1] != nullptr;
+  call.launch = screened ? kernel.launch_screened[plan.views - 1] : kernel.launch[plan.views - 1];
   Workspace carved(workspace);
   take_workspace(*call.kernel, c, d, carved, plan);
+  for (int view = 0; screened && view < plan.views; ++view) {
+    const int64_t queries = d.batch * d.query_heads * d.queries, keys = d.batch * d.key_heads * d.keys,
+                  channels = image_dim(plan.head_dim);
+    plan.query_images[view] = {carved.take<int8_t>(queries * channels), carved.take<float>(queries),
+                               carved.take<float>(queries)};
+    plan.key_images[view] = {carved.take<int8_t>(keys * channels), nullptr,
+                             carved.take<float>(d.batch * d.key_heads * image_groups(d.keys))};
+  }
   call.workspace_bytes = carved.bytes();
   return call;
 }
@@ -179,7 +191,7 @@ int32_t sieve_tda_forward(const sieve_context *context, const sieve_attention_pr
         sieve::threshold_differential::plan_forward(context, problem, arguments, workspace);
     sieve::require_workspace(workspace, workspace_bytes, call.workspace_bytes);
     const sieve::runtime::DeviceScope scope(context->device);
-    sieve::runtime::check_launch(call.kernel->launch[call.plan.views - 1](call.plan, stream), "launching tda forward");
+    sieve::runtime::check_launch(call.launch(call.plan, stream), "launching tda forward");
     sieve::log_launch(*context, call.plan.views == 2 ? "tda forward, two views" : "tda forward, one view",
                       call.plan.problem, call.kernel->description);
   });

@@ -12,8 +12,8 @@ namespace sieve {
 
 template <class Policy>
 struct ForwardSm90Arguments {
-  CUtensorMap query[Policy::Shape::kViews];
-  CUtensorMap key[Policy::Shape::kViews];
+  CUtensorMap query[Policy::Shape::kStreams * Policy::Shape::kViews];
+  CUtensorMap key[Policy::Shape::kKeyStreams * Policy::Shape::kViews];
   CUtensorMap value;
   CUtensorMap staged_output;  // boxes of the 16 rows of a warp; where output_type is that of the elements
   ProblemView problem;
@@ -30,11 +30,11 @@ struct ForwardSm90Arguments {
 template <class Shape>
 struct ForwardSm90Barriers {
   uint64_t tile_full[2];                      // producer thread; everyone else waits for the number of the next tile
-  uint64_t tile_empty[2];                     // every consumer warp and the scalar warp; the producer waits
+  uint64_t tile_empty[2];                     // every consumer warp; the producer waits
   uint64_t query_full[Shape::kQueryStages];   // copy engine
   uint64_t query_empty[Shape::kQueryStages];  // one thread a consumer warp
-  uint64_t key_full[Shape::kStages];          // copy engine and, where keys have scalars, every lane of the scalar warp
-  uint64_t key_empty[Shape::kStages];         // one thread a consumer; producer and scalar warp wait
+  uint64_t key_full[Shape::kStages];          // copy engine
+  uint64_t key_empty[Shape::kStages];         // one thread a consumer; the producer waits
   uint64_t value_full[Shape::kStages];        // copy engine
   uint64_t value_empty[Shape::kStages];       // one thread a consumer
 };
@@ -45,15 +45,18 @@ struct ForwardSm90SharedMemory {
   // panel may be wider than the tensor: what is missing arrives as zeros, and no product reads beyond the dims of the
   // shape.
   static constexpr int kHeadPanels = (Shape::kHeadDim + 63) / 64, kValuePanels = (Shape::kValueDim + 63) / 64;
+  static constexpr int kQueryViews = Shape::kStreams * Shape::kViews, kKeyViews = Shape::kKeyStreams * Shape::kViews;
   struct Query {
-    alignas(1024) uint8_t view[Shape::kViews][Shape::kRows * kHeadPanels * 128];
+    alignas(1024) uint8_t view[kQueryViews][Shape::kRows * kHeadPanels * 128];
   } queries[Shape::kQueryStages];
   struct Stage {
-    alignas(1024) uint8_t key[Shape::kViews][Shape::kKeyBlock * kHeadPanels * 128];
+    alignas(1024) uint8_t key[kKeyViews][Shape::kKeyBlock * kHeadPanels * 128];
     alignas(1024) uint8_t value[Shape::kKeyBlock * kValuePanels * 128];
   } stages[Shape::kStages];
-  float key_scalars[Shape::kStages][Shape::kKeyScalars == 0 ? 1 : Shape::kKeyScalars][Shape::kKeyBlock];
   float row_scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars][Shape::kRows];
+  // Scaled output of the second stream, for the first to subtract: by register, then by thread of a consumer.
+  static constexpr int kExchanged = Shape::kStreams == 1 ? 1 : (Shape::kValueDim < 128 ? Shape::kValueDim : 128) / 2;
+  float exchange[kExchanged][Shape::kStreams == 1 ? 1 : 128];
   int tile[2];
   ForwardSm90Barriers<Shape> barriers;
 };
@@ -87,15 +90,18 @@ struct ForwardSm90Parts {
   using Ring = RingCursor<Shape::kStages>;
   using QueryRing = RingCursor<Shape::kQueryStages>;
   static constexpr int kN = Shape::kKeyBlock, kD = Shape::kHeadDim, kV = Shape::kValueDim, kViews = Shape::kViews;
-  static constexpr bool kHasScalars = Shape::kKeyScalars > 0;
   // Beside a wider output, the next tile's scores do not fit.
-  static constexpr bool kScoresAhead = !Policy::kSkipsEmpty && kV <= 128;
+  static constexpr bool kScoresAhead = kV <= 128;
   // The output leaves through the queries of its tile, while the other place takes those of the next: nobody waits.
   static constexpr bool kStagesOutput =
-      kScoresAhead && Shape::kQueryStages == 2 && Shared::kValuePanels <= Shared::kHeadPanels;
+      kScoresAhead && Shape::kQueryStages == 2 && Shared::kValuePanels <= Shape::kStreams * Shared::kHeadPanels;
   static constexpr int kConsumersBarrier = 1;  // named barrier of all consumers
   static constexpr int kConsumerBarrier = 2;   // 2, 3, ...: of the threads of one consumer
+  static constexpr int kExchangeFull = kConsumerBarrier + Shape::kConsumers;  // second stream to first
+  static constexpr int kExchangeEmpty = kExchangeFull + 1;                    // first stream to second
 
+  static_assert(Shape::kStreams == 1 || (Shape::kStreams == 2 && Shape::kConsumers == 2 && Shape::kRows == 64),
+                "a consumer for each stream, on the same rows");
   static_assert(sizeof(Shared) <= 227 * 1024, "shared memory of a thread block");
   static_assert(128 * (Shape::kProducerRegisters + Shape::kConsumers * Shape::kConsumerRegisters) <= 65536,
                 "registers");
@@ -106,14 +112,14 @@ struct ForwardSm90Parts {
     ForwardSm90Barriers<Shape> &b = shared.barriers;
     for (int slot = 0; slot < 2; ++slot) {
       ptx::mbarrier_init(address(&b.tile_full[slot]), 1);
-      ptx::mbarrier_init(address(&b.tile_empty[slot]), 4 * Shape::kConsumers + kHasScalars);
+      ptx::mbarrier_init(address(&b.tile_empty[slot]), 4 * Shape::kConsumers);
     }
     for (int stage = 0; stage < Shape::kQueryStages; ++stage) {
       ptx::mbarrier_init(address(&b.query_full[stage]), 1);
       ptx::mbarrier_init(address(&b.query_empty[stage]), 4 * Shape::kConsumers);
     }
     for (int stage = 0; stage < Shape::kStages; ++stage) {
-      ptx::mbarrier_init(address(&b.key_full[stage]), 1 + 32 * kHasScalars);
+      ptx::mbarrier_init(address(&b.key_full[stage]), 1);
       ptx::mbarrier_init(address(&b.value_full[stage]), 1);
       ptx::mbarrier_init(address(&b.key_empty[stage]), Shape::kConsumers);
       ptx::mbarrier_init(address(&b.value_empty[stage]), Shape::kConsumers);

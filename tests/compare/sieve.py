@@ -29,7 +29,7 @@ class Problem(c.Structure):
 
 class TdaForward(c.Structure):
     _fields_ = [
-        ("struct_size", c.c_uint32), ("reserved", c.c_int32),
+        ("struct_size", c.c_uint32), ("screen", c.c_int32),
         ("query1", Tensor), ("key1", Tensor), ("query2", Tensor), ("key2", Tensor), ("value", Tensor), ("output", Tensor),
         ("survivors1", Tensor), ("survivors2", Tensor), ("beta", Scalar), ("lambda_", Scalar), ("kappa", c.c_float), ("power", c.c_float),
         ("survivor_tiles", Tensor),
@@ -116,11 +116,11 @@ class Library:
         if status != 0:
             raise RuntimeError(self.native.sieve_last_message().decode())
 
-    def tda_forward(self, q1, k1, q2, k2, v, beta, lam, path="automatic", tiles=None):
+    def tda_forward(self, q1, k1, q2, k2, v, beta, lam, path="automatic", screen=0, tiles=None):
         """Returns a function that launches on the current stream, and its output tensor; fills `tiles` where they are given."""
         out = torch.empty(*q1.shape[:3], v.shape[3], dtype=q1.dtype, device=q1.device)
         problem = Problem(struct_size=c.sizeof(Problem), causal=1, path=PATHS[path], output_scale=1.0)
-        arguments = TdaForward(struct_size=c.sizeof(TdaForward), query1=view(q1), key1=view(k1), query2=view(q2), key2=view(k2),
+        arguments = TdaForward(struct_size=c.sizeof(TdaForward), screen=screen, query1=view(q1), key1=view(k1), query2=view(q2), key2=view(k2),
                                value=view(v), output=view(out), beta=Scalar(None, beta, 0), lambda_=Scalar(None, lam, 0), kappa=1.0, power=2.0)
         if tiles is not None:
             arguments.survivor_tiles = view(tiles)

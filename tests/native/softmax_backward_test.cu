@@ -5,6 +5,7 @@
 // square. Around every gradient lie guard bytes and, with strides, gaps; everything is poisoned before the call.
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <string>
 
 #include "operators/softmax/problem.h"
@@ -73,6 +74,9 @@ struct Run {
                      dim = static_cast<size_t>(head_dim), wide = static_cast<size_t>(value_dim);
         DeviceArray<double> lse(rows), output(rows * wide), delta(rows), gates(rows), factor(rows), query(rows * dim),
             key(keys * dim), value(keys * wide);
+        // Sequences without queries or keys write nothing.
+        for (DeviceArray<double> *array : {&lse, &output, &delta, &gates, &factor, &query, &key, &value})
+          array->fill(0);
         const long long scalar = s.batch * c.query_heads * c.queries + s.query_row;
         NaiveSequence p{q.rows_from(s.batch, s.query_row),
                         k.rows_from(s.batch, s.key_row),
@@ -482,6 +486,7 @@ const Case kMixedCases[] = {
 
 int main(int count, char **arguments) {
   using namespace sieve::test;
+  read_arguments(count, arguments, 200);
   sieve_context_options options{};
   options.struct_size = sizeof options;
   options.log_level = SIEVE_LOG_NONE;
@@ -489,7 +494,6 @@ int main(int count, char **arguments) {
     std::printf("skipped: %s\n", sieve_last_message());
     return 77;
   }
-  const int repeats = count > 1 ? std::atoi(arguments[1]) : 200;
   const auto kernels = sieve::softmax::backward_kernels();
   for (int i = 0; i < kernels.count; ++i) {
     const sieve::KernelDescription &kernel = kernels.first[i].description;
@@ -499,18 +503,24 @@ int main(int count, char **arguments) {
       std::printf("not run: %s\n", sieve_last_message());
       continue;
     }
-    const int before = failures;
-    for (const Case &c : kMixedCases) test(c, kernel);
+    const int before = failures, cases = choice.cases;
+    // A case is called "hopper bf16 D64/64, cases: window 37".
+    const std::string name = std::string(kernel.path == SIEVE_PATH_HOPPER ? "hopper" : "generic") +
+                             (kernel.dtype == SIEVE_DTYPE_BFLOAT16 ? " bf16" : " fp16") + " D" +
+                             std::to_string(kernel.head_dim) + "/" + std::to_string(kernel.value_dim);
+    const auto run = [&](const char *group, std::span<const Case> list, int repeats = 1) {
+      for (const Case &c : list)
+        if (chosen(name + ", " + group + ": " + c.name)) test(c, kernel, repeats);
+    };
+    run("mixed", kMixedCases);
     if (kernel.head_dim == kernel.value_dim) {
-      for (const Case &c : kCases) test(c, kernel);
-      for (const Case &c : kRepeatedCases) test(c, kernel, repeats);
-      if (kernel.dtype == SIEVE_DTYPE_BFLOAT16)
-        for (const Case &c : kLongCases) test(c, kernel);
-      test_far(kernel);
+      run("cases", kCases);
+      run("repeated", kRepeatedCases, choice.repeats);
+      if (kernel.dtype == SIEVE_DTYPE_BFLOAT16) run("long", kLongCases);
+      if (chosen(name + ", far heads")) test_far(kernel);
     }
-    std::printf("%s %s %s D%d/%d\n", failures == before ? "passed" : "FAILED",
-                kernel.path == SIEVE_PATH_HOPPER ? "hopper" : "generic",
-                kernel.dtype == SIEVE_DTYPE_BFLOAT16 ? "bf16" : "fp16", kernel.head_dim, kernel.value_dim);
+    if (choice.cases == cases) continue;
+    std::printf("%s %s\n", failures == before ? "passed" : "FAILED", name.c_str());
     std::fflush(stdout);
   }
   CHECK(sieve_context_destroy(context) == SIEVE_STATUS_OK);

@@ -25,6 +25,7 @@ internal static class NativeThresholdDifferential
             SieveTdaForwardArguments arguments = new()
             {
                 struct_size = (uint)sizeof(SieveTdaForwardArguments),
+                screen = (int)options.Screen,
                 query1 = leases.Add(inputs.Query1),
                 key1 = leases.Add(inputs.Key1),
                 query2 = leases.Add(inputs.Query2),

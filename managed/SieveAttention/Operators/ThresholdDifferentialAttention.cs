@@ -14,8 +14,9 @@ namespace SieveAttention;
 /// </summary>
 /// <remarks>
 /// Forward and Backward run on every device. An instance is immutable and may be used from several threads; tensors and streams are
-/// the caller's. On a CUDA device both are asynchronous: they enqueue on the stream and return; reading the results has to be ordered
-/// after them on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
+/// the caller's. On the Cpu device nothing but the last digits of the gradients of keys and values depends on the number of threads.
+/// On a CUDA device both are asynchronous: they enqueue on the stream and return; reading the results has to be ordered after them on
+/// the same stream, or after <see cref="AttentionStream.Synchronize"/>.
 /// </remarks>
 public sealed class ThresholdDifferentialAttention
 {
@@ -264,6 +265,12 @@ public sealed class ThresholdDifferentialAttention
             }
 
             ProblemBuilder.CheckCounts(_device, problem, survivors2, nameof(into.Survivors2));
+        }
+
+        if (into.SurvivorTiles is { } tiles)
+        {
+            DeviceGuard.OnlyOn(_device, "SurvivorTiles", AttentionDeviceKind.Cuda);
+            ProblemBuilder.CheckTiles(_device, problem, tiles, nameof(into.SurvivorTiles));
         }
     }
 }

@@ -8,8 +8,8 @@ public sealed class ThresholdDifferentialResult : IDisposable
     /// <param name="survivors1">Int32 [B, Hq, Tq, 1].</param>
     /// <param name="survivors2">The same for the second view; absent where it is, or where it is not wanted.</param>
     /// <param name="survivorTiles">
-    /// On a CUDA device, where Backward is to find the survivors again without looking for them: Int32
-    /// [B, Hq, ceil(Tq / 64), ceil(Tk / 1024)], dense channels. Contents are the library's own.
+    /// Int32 [B, Hq, ceil(Tq / 64), ceil(Tk / 1024)] with contiguous words, which lets Backward find the survivors without looking for
+    /// them; absent where it is not wanted. CUDA devices only.
     /// </param>
     public ThresholdDifferentialResult(
         AttentionTensor output, AttentionTensor survivors1, AttentionTensor? survivors2 = null, AttentionTensor? survivorTiles = null)
@@ -32,7 +32,8 @@ public sealed class ThresholdDifferentialResult : IDisposable
     public AttentionTensor? Survivors2 { get; }
 
     /// <summary>
-    /// Which tiles of 64 rows x 64 keys hold a survivor, in device memory; null on host devices, or where it is not wanted.
+    /// Which tiles of 64 query rows x 64 keys hold a survivor: bit 2 (k % 16) + t of word k / 16 for the keys 64 k to 64 k + 63 in view t + 1,
+    /// t = 0, 1. Null where it was not asked for.
     /// </summary>
     public AttentionTensor? SurvivorTiles { get; }
 

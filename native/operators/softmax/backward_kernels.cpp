@@ -12,8 +12,10 @@ SIEVE_DECLARE(backward_sm80_fp16_d128)
 #if SIEVE_WITH_SM90
 SIEVE_DECLARE(backward_sm90_bf16_d64)
 SIEVE_DECLARE(backward_sm90_bf16_d128)
+SIEVE_DECLARE(backward_sm90_bf16_d64_v128)
 SIEVE_DECLARE(backward_sm90_fp16_d64)
 SIEVE_DECLARE(backward_sm90_fp16_d128)
+SIEVE_DECLARE(backward_sm90_fp16_d64_v128)
 #endif
 #undef SIEVE_DECLARE
 
@@ -26,8 +28,10 @@ constexpr CompiledShape<BackwardPlan> kShapes[] = {
 #if SIEVE_WITH_SM90
     {SIEVE_PATH_HOPPER, SIEVE_DTYPE_BFLOAT16, 64, 64, backward_sm90_bf16_d64},
     {SIEVE_PATH_HOPPER, SIEVE_DTYPE_BFLOAT16, 128, 128, backward_sm90_bf16_d128},
+    {SIEVE_PATH_HOPPER, SIEVE_DTYPE_BFLOAT16, 64, 128, backward_sm90_bf16_d64_v128},
     {SIEVE_PATH_HOPPER, SIEVE_DTYPE_FLOAT16, 64, 64, backward_sm90_fp16_d64},
     {SIEVE_PATH_HOPPER, SIEVE_DTYPE_FLOAT16, 128, 128, backward_sm90_fp16_d128},
+    {SIEVE_PATH_HOPPER, SIEVE_DTYPE_FLOAT16, 64, 128, backward_sm90_fp16_d64_v128},
 #endif
 };
 constexpr auto kKernels = list_kernels(SIEVE_DIRECTION_BACKWARD, kShapes);

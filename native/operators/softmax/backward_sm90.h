@@ -8,13 +8,13 @@
 
 namespace sieve::softmax {
 
-// The shapes of one type and dim; the call decides on row factors and on the order of the sums.
-template <typename T, int kDim>
+// The shapes of one type and dims; the call decides on row factors and on the order of the sums.
+template <typename T, int kDim, int kValue = kDim>
 struct BackwardSm90Kind {
   using Element = T;
   static constexpr int kHeadDim = kDim;
   template <bool kRowFactors, bool kOrdered>
-  using Shape = BackwardShapeSm90<T, kDim, kRowFactors, kOrdered>;
+  using Shape = BackwardShapeSm90<T, kDim, kValue, kRowFactors, kOrdered>;
 };
 
 template <class Shape>

@@ -10,9 +10,10 @@
   }                                                                                              \
   }
 
-#define SIEVE_SOFTMAX_BACKWARD(NAME, LAUNCH, SHAPE, ELEMENT, DIM)                \
-  namespace sieve::softmax {                                                     \
-  int NAME(const BackwardPlan &plan, void *stream) {                             \
-    return LAUNCH<SHAPE<ELEMENT, DIM>>(plan, static_cast<cudaStream_t>(stream)); \
-  }                                                                              \
+// Dims: one for both, or head_dim, value_dim.
+#define SIEVE_SOFTMAX_BACKWARD(NAME, LAUNCH, SHAPE, ELEMENT, ...)                        \
+  namespace sieve::softmax {                                                             \
+  int NAME(const BackwardPlan &plan, void *stream) {                                     \
+    return LAUNCH<SHAPE<ELEMENT, __VA_ARGS__>>(plan, static_cast<cudaStream_t>(stream)); \
+  }                                                                                      \
   }

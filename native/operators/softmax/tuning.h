@@ -26,7 +26,8 @@ struct ForwardShapeSm90 {
   static constexpr int kHeadDim = kDim;
   static constexpr int kValueDim = kValue;
   static constexpr int kViews = 1;
-  static constexpr int kKeyScalars = 0;
+  static constexpr int kStreams = 1;
+  static constexpr int kKeyStreams = 1;
   static constexpr int kRowScalars = 1;  // row factor
   static constexpr int kConsumers = kTiling.consumers;
   static constexpr int kRows = 64 * kConsumers;
@@ -145,11 +146,11 @@ struct BackwardShapeSm80 {
 
 // ---- backward, Hopper: 64 queries a tile. With 128 the scores, dweights and their operands do not fit the registers
 // beside the sums (C7512), and the tile is waited for instead of overlapped.
-template <typename T, int kDim, bool kHasRowFactors, bool kFixedOrder>
+template <typename T, int kDim, int kValue, bool kHasRowFactors, bool kFixedOrder>
 struct BackwardShapeSm90 {
   using Element = T;
   static constexpr int kHeadDim = kDim;
-  static constexpr int kValueDim = kDim;
+  static constexpr int kValueDim = kValue;
   static constexpr int kQueryBlock = 64;
   static constexpr int kKeyBlock = 128;
   static constexpr int kStages = kDim == 64 ? 4 : 2;
