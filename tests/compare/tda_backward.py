@@ -89,6 +89,7 @@ def main():
         rows = [
             ("ours, with the bitmap", median_ms([library.tda_backward(*s, beta, 0.3, tiles=t)[0] for s, t in zip(sets, tiles)])),
             ("ours, alone", median_ms([library.tda_backward(*s, beta, 0.3)[0] for s in sets])),
+            ("ours, alone, 8-bit screen", median_ms([library.tda_backward(*s, beta, 0.3, screen=1)[0] for s in sets])),
             ("ours, alone, all generic", median_ms([library.tda_backward(*s, beta, 0.3, "generic")[0] for s in sets])),
             ("two cuDNN softmax calls", median_ms([cudnn(*s) for s in sets])),
         ]
