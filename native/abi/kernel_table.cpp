@@ -8,6 +8,7 @@
 #include "abi/validation.h"
 #include "operators/differential/problem.h"
 #include "operators/softmax/problem.h"
+#include "operators/threshold_differential/backward_problem.h"
 #include "operators/threshold_differential/decode_problem.h"
 #include "operators/threshold_differential/problem.h"
 
@@ -31,6 +32,7 @@ void for_each_contribution(Visitor &&visit) {
   visit(contribution<softmax::backward_kernels>());
   visit(contribution<softmax::decode_kernels>());
   visit(contribution<threshold_differential::forward_kernels>());
+  visit(contribution<threshold_differential::backward_kernels>());
   visit(contribution<threshold_differential::decode_kernels>());
   visit(contribution<differential::forward_kernels>());
   visit(contribution<differential::backward_kernels>());

@@ -1,16 +1,11 @@
 // Entry points of threshold differential attention over a cache: validate -> plan -> launch.
 #include "abi/call.h"
 #include "abi/runtime.h"
-#include "device/decode_splits.h"
-#include "operators/threshold_differential/decode_problem.h"
+#include "operators/threshold_differential/decode_choice.h"
 
 namespace sieve::threshold_differential {
 
 namespace {
-
-// Thread blocks that run at once and are worth having: two or three of a multiprocessor's, whose rings together keep
-// more bytes on their way than the memory's latency asks for.
-constexpr int64_t kBlocksPerMultiprocessor = 2;
 
 struct DecodeCallPlan {
   DecodePlan plan;
@@ -160,9 +155,10 @@ DecodeCallPlan plan_decode(const sieve_context *context, const sieve_attention_p
   plan.output_type = output_type_of(a.output);
   plan.survivors[0] = view_of(a.survivors1);
   plan.survivors[1] = view_of(a.survivors2);
-  plan.splits = a.splits != 0
-                    ? a.splits
-                    : decode_splits(d.batch * d.key_heads, d.keys, kBlocksPerMultiprocessor * context_.multiprocessors);
+  const int64_t rows = d.queries * (d.query_heads / d.key_heads), heads = d.batch * d.key_heads;
+  plan.cache.screen = screen_that_pays(plan.cache.screen, rows);
+  const int64_t places = decode_places(plan.cache.screen, heads, context_.multiprocessors);
+  plan.splits = a.splits != 0 ? a.splits : decode_splits(heads, d.keys, places);
   require_range("splits x key heads x batch", plan.splits * d.key_heads * d.batch, 1, 2147483647);
   Workspace carved(workspace);
   plan.partial_outputs =

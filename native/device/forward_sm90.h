@@ -4,8 +4,8 @@
 //     warp 0: next tile from a counter               wait for the tile and its queries
 //       queries -> one of kQueryStages places        for each key block, last to first:
 //       keys, values of a block -> a stage             start scores = queries . keys^T    shared x shared
-//     warp 1: floats of the keys -> the stage          start output += weights . values   of the block before
-//     warps 2, 3: idle                                 wait for the scores, weigh them    under the value product
+//     warps 1, 2, 3: idle                              start output += weights . values   of the block before
+//                                                      wait for the scores, weigh them    under the value product
 //                                                    start the first scores of the next tile, epilogue, store
 //
 // Shared memory holds queries and stages in panels of 64 channels; registers of a consumer hold scores (kKeyBlock / 2 a
@@ -33,9 +33,6 @@ __global__ void __launch_bounds__(Policy::Shape::kThreads, 1)
     ptx::setmaxnreg_dec<Shape::kProducerRegisters>();
     const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
     if (warp == 0 && ptx::elect_sync()) ForwardSm90Producer<Policy>::produce(shared, a);
-    if constexpr (Parts::kHasScalars) {
-      if (warp == 1) ForwardSm90Producer<Policy>::produce_scalars(shared, a);
-    }
   } else {
     ptx::setmaxnreg_inc<Shape::kConsumerRegisters>();
     ForwardSm90Consumer<Policy> consumer{{}, shared, a, warpgroup - 1, static_cast<int>(threadIdx.x) % 128};

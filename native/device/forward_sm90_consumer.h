@@ -21,7 +21,6 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
   using Parts::kD;
   using Parts::kExchangeEmpty;
   using Parts::kExchangeFull;
-  using Parts::kHasScalars;
   using Parts::kN;
   using Parts::kStagesOutput;
   using Parts::kV;
@@ -171,41 +170,13 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     const int column = 2 * (lane_index() & 3);
     const ChunkMask mask{a.problem, rows.work.sequence, rows.thread_rows.first, block * kN + column,
                          is_masked(rows, block)};
-    return Policy::weigh(state, scores, rows.scalars, rows.thread_rows, &shared.key_scalars[keys.stage][0][column],
-                         mask, a.policy, KeptPlace{rows.work.place});
-  }
-
-  // Weights are final at once and mostly zero: blocks without a weight cost no value product.
-  __device__ void attend_skipping(typename Policy::State &state, const Rows &rows) {
-    ForwardSm90Barriers<Shape> &b = shared.barriers;
-    for (int block = rows.work.end_block - 1; block >= rows.work.first_block; --block) {
-      ptx::mbarrier_wait(address(&b.key_full[keys.stage]), keys.phase);
-      start_scores();
-      ptx::wgmma_wait_group<0>();
-      if (block == rows.work.first_block) release_queries(queries.stage);
-      const bool mine = weigh(state, rows, block);
-      const bool any = ptx::bar_red_or(kConsumerBarrier + index, 128, mine);
-      release(b.key_empty[keys.stage]);
-      keys.advance();
-      ptx::mbarrier_wait(address(&b.value_full[values.stage]), values.phase);
-      if (any) {
-        convert(mine);
-        if (is_masked(rows, block) && !values_are_finite()) {
-          add_contained_values();
-        } else {
-          start_values();
-          ptx::wgmma_wait_group<0>();
-        }
-      }
-      release(b.value_empty[values.stage]);
-      values.advance();
-    }
+    return Policy::weigh(state, scores, rows.scalars, rows.thread_rows, nullptr, mask, a.policy,
+                         KeptPlace{rows.work.place});
   }
 
   __device__ void weigh_and_release(typename Policy::State &state, const Rows &rows, int block) {
-    if constexpr (!kHasScalars) release_operands(rows, block);
+    release_operands(rows, block);
     weigh(state, rows, block);
-    if constexpr (kHasScalars) release_operands(rows, block);
     keys.advance();
   }
 
@@ -388,10 +359,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     typename Policy::State state = begin(work);
     if (work.has_keys()) {
       ptx::mbarrier_wait(address(&shared.barriers.query_full[queries.stage]), queries.phase);
-      if constexpr (Policy::kSkipsEmpty)
-        attend_skipping(state, rows);
-      else
-        attend_overlapped(state, rows);
+      attend_overlapped(state, rows);
       queries.advance();
     }
     store(rows, state, -1);

@@ -30,11 +30,11 @@ struct ForwardSm90Arguments {
 template <class Shape>
 struct ForwardSm90Barriers {
   uint64_t tile_full[2];                      // producer thread; everyone else waits for the number of the next tile
-  uint64_t tile_empty[2];                     // every consumer warp and the scalar warp; the producer waits
+  uint64_t tile_empty[2];                     // every consumer warp; the producer waits
   uint64_t query_full[Shape::kQueryStages];   // copy engine
   uint64_t query_empty[Shape::kQueryStages];  // one thread a consumer warp
-  uint64_t key_full[Shape::kStages];          // copy engine and, where keys have scalars, every lane of the scalar warp
-  uint64_t key_empty[Shape::kStages];         // one thread a consumer; producer and scalar warp wait
+  uint64_t key_full[Shape::kStages];          // copy engine
+  uint64_t key_empty[Shape::kStages];         // one thread a consumer; the producer waits
   uint64_t value_full[Shape::kStages];        // copy engine
   uint64_t value_empty[Shape::kStages];       // one thread a consumer
 };
@@ -53,7 +53,6 @@ struct ForwardSm90SharedMemory {
     alignas(1024) uint8_t key[kKeyViews][Shape::kKeyBlock * kHeadPanels * 128];
     alignas(1024) uint8_t value[Shape::kKeyBlock * kValuePanels * 128];
   } stages[Shape::kStages];
-  float key_scalars[Shape::kStages][Shape::kKeyScalars == 0 ? 1 : Shape::kKeyScalars][Shape::kKeyBlock];
   float row_scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars][Shape::kRows];
   // Scaled output of the second stream, for the first to subtract: by register, then by thread of a consumer.
   static constexpr int kExchanged = Shape::kStreams == 1 ? 1 : (Shape::kValueDim < 128 ? Shape::kValueDim : 128) / 2;
@@ -91,9 +90,8 @@ struct ForwardSm90Parts {
   using Ring = RingCursor<Shape::kStages>;
   using QueryRing = RingCursor<Shape::kQueryStages>;
   static constexpr int kN = Shape::kKeyBlock, kD = Shape::kHeadDim, kV = Shape::kValueDim, kViews = Shape::kViews;
-  static constexpr bool kHasScalars = Shape::kKeyScalars > 0;
   // Beside a wider output, the next tile's scores do not fit.
-  static constexpr bool kScoresAhead = !Policy::kSkipsEmpty && kV <= 128;
+  static constexpr bool kScoresAhead = kV <= 128;
   // The output leaves through the queries of its tile, while the other place takes those of the next: nobody waits.
   static constexpr bool kStagesOutput =
       kScoresAhead && Shape::kQueryStages == 2 && Shared::kValuePanels <= Shape::kStreams * Shared::kHeadPanels;
@@ -114,14 +112,14 @@ struct ForwardSm90Parts {
     ForwardSm90Barriers<Shape> &b = shared.barriers;
     for (int slot = 0; slot < 2; ++slot) {
       ptx::mbarrier_init(address(&b.tile_full[slot]), 1);
-      ptx::mbarrier_init(address(&b.tile_empty[slot]), 4 * Shape::kConsumers + kHasScalars);
+      ptx::mbarrier_init(address(&b.tile_empty[slot]), 4 * Shape::kConsumers);
     }
     for (int stage = 0; stage < Shape::kQueryStages; ++stage) {
       ptx::mbarrier_init(address(&b.query_full[stage]), 1);
       ptx::mbarrier_init(address(&b.query_empty[stage]), 4 * Shape::kConsumers);
     }
     for (int stage = 0; stage < Shape::kStages; ++stage) {
-      ptx::mbarrier_init(address(&b.key_full[stage]), 1 + 32 * kHasScalars);
+      ptx::mbarrier_init(address(&b.key_full[stage]), 1);
       ptx::mbarrier_init(address(&b.value_full[stage]), 1);
       ptx::mbarrier_init(address(&b.key_empty[stage]), Shape::kConsumers);
       ptx::mbarrier_init(address(&b.value_empty[stage]), Shape::kConsumers);

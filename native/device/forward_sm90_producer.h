@@ -1,5 +1,4 @@
-// The producer warpgroup of the Hopper forward pipeline: warp 0 hands out tiles and starts the copies, warp 1 brings
-// the floats that belong to keys, where there are any.
+// The producer of the Hopper forward pipeline: one thread hands out tiles and starts the copies.
 #pragma once
 
 #include "device/forward_sm90_parts.h"
@@ -78,33 +77,6 @@ struct ForwardSm90Producer : ForwardSm90Parts<Policy> {
         ring.advance();
       }
       tile = following;
-    }
-  }
-
-  // One warp: the floats that belong to the keys. They lie at any address, so the copy engine cannot bring them.
-  __device__ static void produce_scalars(Shared &shared, const Arguments &a) {
-    ForwardSm90Barriers<Shape> &b = shared.barriers;
-    Ring ring;
-    RingCursor<2> slot;
-    for (;;) {
-      const int tile = next_tile(shared, slot);
-      if (tile >= a.tiles) return;
-      const Work work(a.problem, a.order, tile);
-      for (int block = work.end_block - 1; block >= work.first_block; --block) {
-        ptx::mbarrier_wait(address(&b.key_empty[ring.stage]), ring.phase ^ 1);
-        const int valid = work.sequence.keys - block * kN;
-#pragma unroll
-        for (int scalar = 0; scalar < Shape::kKeyScalars; ++scalar) {
-          const float *source =
-              Policy::key_scalars(a.policy, a.problem, scalar, work.sequence.batch, work.place.head / a.problem.group) +
-              work.sequence.key_start + block * kN;
-#pragma unroll
-          for (int i = lane_index(); i < kN; i += 32)
-            shared.key_scalars[ring.stage][scalar][i] = i < valid ? source[i] : 0.0f;
-        }
-        ptx::mbarrier_arrive(address(&b.key_full[ring.stage]));  // every lane for what it wrote
-        ring.advance();
-      }
     }
   }
 };

@@ -1,29 +1,40 @@
 // The Hopper forward pipeline of operators whose weights are final at once and mostly zero (a threshold known before
-// the first key). Scores by wgmma only screen, for one multiply-add and half a logic operation each; 16 rows x 16 keys
-// with a candidate are scored again, weighed and multiplied with their values by mma.sync. So results do not depend on
-// what screens, and nothing is in registers twice.
+// the first key). Products on wgmma only screen; 16 rows x 16 keys with a candidate are scored exactly, weighed and
+// multiplied with their values by mma.sync. So results do not depend on what screens.
 //
 //   producer warpgroup                             consumer warpgroups, 64 query rows each
 //     warp 0: next tile                              wait for the tile; queries -> registers
-//       queries -> shared memory                     for each chunk of keys, last block to first:
-//       keys of a block -> a stage                     scores of view 0, 1 = queries . keys^T      wgmma
-//         with values while they are in use            screen view 0 under the product of view 1
-//     warp 1: floats of the keys -> the stage          for 16 keys with a candidate of this warp:
-//                                                        scores again, weights, output +=          mma.sync
+//       queries -> shared memory                     for each pass over keys, last to first:
+//       keys of a block -> a stage                     start the second product                   wgmma
+//         with values while they are in use            screen the first one
+//     warp 1: floats of the keys -> the stage          start the first one of the next pass
+//                                                      screen the second one
+//                                                      for 16 keys with a candidate of this warp:
+//                                                        exact scores, weights, output +=         mma.sync
 //                                                    epilogue, store
 //
-// What bounds it is the way from the level-2 cache, so a tile has many rows and values travel only where they are used:
-// with their keys as long as recent blocks needed them, else fetched by the warp that found a weight. Queries in
-// registers halve what wgmma reads from shared memory. Registers of a consumer: scores (kViews kKeyChunk / 2), queries
-// (kViews kHeadDim / 4), output (kValueDim / 2). Warps of a consumer vote alone and only meet in wgmma.
+// The products of a pass are those of two views with 64 keys, or of one view with two times 64. Shape::kImages chooses
+// what they multiply: queries and keys themselves, or images of both in signed bytes at twice the rate. With images the
+// stages hold no keys and no values: a warp fetches the 16 it has a candidate for. Without, a consumer takes a block
+// behind one full of candidates as dense: all of its scores are weighed as wgmma gives them, which are those of
+// mma.sync bit for bit.
+//
+// Consumers share the tensor cores evenly; without a product on its way during a screen they would all end their
+// products together. Queries in registers halve what wgmma reads from shared memory. Registers of a consumer: scores
+// (64), queries (kViews kHeadDim / 4, of images half), output (kValueDim / 2).
 //
 // A policy has Shape (numbers), Arguments (plain data), and
-//   key_scalars(arguments, ...)     where the floats of every key and view lie
-//   begin_row(arguments, ...)       the kRowScalars floats of a row; they wait in shared memory
-//   limit(scalars, view, half)      what screen needs of a row, in registers
-//   screen(score, scalar, limit)    sign bit set: the score has no weight; sound, not tight
-//   weigh(scores, ...)              weights of 16 keys, rounded; whether the warp has one; counts survivors
-//   unscale(scalars, half)          factor of the output row
+//   key_scalars(arguments, view)      the floats of every key, key_rows of a head, heads as key_head_index counts
+//   begin_row(arguments, ...)         the kRowScalars floats of a row; they wait in shared memory
+//   limit(scalars, view, half)        what screen needs of a row, in registers
+//   screen(score, scalar, limit)      sign bit set: the score has no weight; sound, not tight
+//   weigh(scores, ...)                weights of 16 keys, rounded; whether the warp has one; counts survivors
+//   store_counts, mark_tile           what was found, to where it is wanted
+//   unscale(scalars, half)            factor of the output row
+// and for images
+//   query_image, query_index          where the image of a row lies
+//   key_distances(arguments, ...)     the largest distance from a key to its image, of 64 keys
+//   integer_limit, round_limit        what the products of a row must exceed, given that distance
 #pragma once
 
 #include "device/ptx/grid_dependency.h"

@@ -8,13 +8,15 @@ namespace sieve {
 template <class Policy>
 struct SparseForwardSm90Arguments {
   CUtensorMap query[Policy::Shape::kViews];
-  CUtensorMap key[Policy::Shape::kViews];
-  CUtensorMap value;
-  TensorView value_rows;  // the same values, for warps that fetch a few rows
+  CUtensorMap key[Policy::Shape::kViews];      // what screens: the keys, or their images
+  CUtensorMap value;                           // not used beside images
+  TensorView key_rows[Policy::Shape::kViews];  // keys and values for warps that fetch a few rows
+  TensorView value_rows;
   ProblemView problem;
   TensorView output;
   OutputType output_type;
-  int32_t value_dim;  // of the tensors; Shape::kValueDim may be larger
+  int32_t head_dim;  // of the tensors; Shape may have more
+  int32_t value_dim;
   TileOrder order;
   int32_t tiles;
   int32_t *next_tile;  // device counter, 0 at the start of the launch
@@ -27,32 +29,56 @@ struct SparseForwardSm90Barriers {
   uint64_t tile_full[2];                 // producer thread; everyone else waits for the next tile
   uint64_t tile_empty[2];                // every consumer warp and the scalar warp, at the end of the tile
   uint64_t query_full;                   // copy engine; consumers wait
-  uint64_t query_empty;                  // every consumer warp, once it has its rows in registers
-  uint64_t stage_full[Shape::kStages];   // copy engine, producer thread and every lane of the scalar warp
+  uint64_t query_empty;                  // every consumer warp, once it needs its rows in shared memory no more
+  uint64_t stage_full[Shape::kStages];   // copy engine, producer thread and the copies of every lane of the scalar warp
   uint64_t stage_empty[Shape::kStages];  // every consumer warp; producer and scalar warp wait
 };
 
-// The keys of one consumer's rows, in chunks and exactly.
+// The keys of one consumer's rows.
 struct alignas(16) RowsKeys {
-  int first_chunk, end_chunk;    // that some row sees
-  int common_first, common_end;  // keys that all rows see
+  int first, end;                // that some row sees, rounded to whole passes
+  int common_first, common_end;  // that all rows see
+};
+
+// What the copy engine brings of a block of keys. Tiles are panels of 64 channels, one after another:
+// [panel][row][64], rows swizzled as in SharedTile.
+template <class Shape, bool kImages = Shape::kImages>
+struct SparseStage {
+  alignas(1024) uint8_t key[Shape::kViews][Shape::kKeyBlock * ((Shape::kHeadDim + 63) / 64) * 128];
+  alignas(1024) uint8_t value[Shape::kKeyBlock * ((Shape::kValueDim + 63) / 64) * 128];
+};
+// Images: a byte a channel, a row in one piece.
+template <class Shape>
+struct SparseStage<Shape, true> {
+  alignas(1024) uint8_t key[Shape::kViews][Shape::kKeyBlock * Shape::kHeadDim];
+};
+
+// What a warp fetches itself: what is not in the stage of 16 keys.
+template <class Shape, bool kImages = Shape::kImages>
+struct SparseFetched {
+  alignas(1024) uint8_t value[16 * ((Shape::kValueDim + 63) / 64) * 128];
+};
+template <class Shape>
+struct SparseFetched<Shape, true> {
+  alignas(1024) uint8_t key[Shape::kViews][16 * ((Shape::kHeadDim + 63) / 64) * 128];
+  alignas(1024) uint8_t value[16 * ((Shape::kValueDim + 63) / 64) * 128];
 };
 
 template <class Shape>
 struct SparseForwardSm90SharedMemory {
-  // Tiles are panels of 64 channels, one after another: [panel][row][64], rows swizzled as in SharedTile.
   static constexpr int kHeadPanels = (Shape::kHeadDim + 63) / 64, kValuePanels = (Shape::kValueDim + 63) / 64;
   static constexpr int kWarps = 4 * Shape::kConsumers;
+  using Stage = SparseStage<Shape>;
   struct Query {
     alignas(1024) uint8_t view[Shape::kViews][Shape::kRows * kHeadPanels * 128];
   } query;
-  struct Stage {
-    alignas(1024) uint8_t key[Shape::kViews][Shape::kKeyBlock * kHeadPanels * 128];
-    alignas(1024) uint8_t value[Shape::kKeyBlock * kValuePanels * 128];
-  } stages[Shape::kStages];
-  alignas(1024) uint8_t fetched[kWarps][16 * kValuePanels * 128];  // values of 16 keys that the copy engine left out
+  Stage stages[Shape::kStages];
+  SparseFetched<Shape> fetched[kWarps];
   alignas(16) float key_scalars[Shape::kStages][Shape::kViews][Shape::kKeyBlock];
   float row_scalars[Shape::kRowScalars][Shape::kRows];
+  float row_limits[Shape::kViews][Shape::kRows];
+  int row_counts[Shape::kViews][Shape::kRows];                                          // survivors
+  alignas(8) float distances[Shape::kStages][Shape::kViews][Shape::kKeyBlock / Shape::kKeyChunk][2];  // of images
   int has_values[Shape::kStages];
   int values_wanted;  // blocks for which the copy engine brings the values; a hint
   // What a tile asks for is read where it is needed: registers are scarcer.
@@ -76,12 +102,14 @@ struct SparseForwardSm90Parts {
   using Ring = RingCursor<Shape::kStages>;
   static constexpr int kN = Shape::kKeyChunk, kBlock = Shape::kKeyBlock;
   static constexpr int kD = Shape::kHeadDim, kV = Shape::kValueDim, kViews = Shape::kViews;
-  static constexpr int kConsumerBarrier = 1;  // 1, 2, ...: named barrier of the threads of one consumer
+  static constexpr bool kImages = Shape::kImages;
+  static constexpr int kPass = kViews == 2 ? kN : 2 * kN;  // keys of two products
+  static constexpr int kConsumerBarrier = 1;               // 1, 2, ...: named barrier of the threads of one consumer
 
   static_assert(sizeof(Shared) <= 227 * 1024, "shared memory of a thread block");
   static_assert(128 * (Shape::kProducerRegisters + Shape::kConsumers * Shape::kConsumerRegisters) <= 65536,
                 "registers");
-  static_assert(kBlock % kN == 0 && kN % 64 == 0, "whole chunks, whole tiles of survivors");
+  static_assert(kBlock % kPass == 0 && kN == 64, "whole passes; a chunk is a tile of survivors");
 
   __device__ static uint32_t address(const void *pointer) { return ptx::shared_address(pointer); }
 

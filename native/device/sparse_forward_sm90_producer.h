@@ -11,6 +11,8 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
   using Parts = SparseForwardSm90Parts<Policy>;
   using Parts::address;
   using Parts::kBlock;
+  using Parts::kImages;
+  using Parts::kN;
   using Parts::kViews;
   using Parts::release;
   using Parts::scalar_place;
@@ -30,9 +32,20 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
                                    address(barrier));
   }
 
+  __device__ static void load_keys(typename Shared::Stage &stage, const Arguments &a, int row, int head, int batch,
+                                   uint64_t *full) {
+#pragma unroll
+    for (int view = 0; view < kViews; ++view)
+      if constexpr (kImages)
+        ptx::cp_async_bulk_tensor_4d(address(stage.key[view]), &a.key[view], 0, row, head, batch, address(full));
+      else
+        load_tile<kBlock, Shared::kHeadPanels>(stage.key[view], a.key[view], row, head, batch, full);
+  }
+
   // Values come along while blocks need them. What consumers said of recent blocks may be late: then a warp fetches
   // its values itself, or they came for nothing.
   __device__ static bool values_come(Shared &shared) {
+    if constexpr (kImages) return false;
     if constexpr (Shape::kValueLinger < 0) return true;
     volatile int &wanted = shared.values_wanted;
     const int left = wanted;
@@ -69,38 +82,49 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
         ptx::mbarrier_wait(address(&b.stage_empty[ring.stage]), ring.phase ^ 1);
         const bool with_values = values_come(shared);
         shared.has_values[ring.stage] = with_values;
-        ptx::mbarrier_arrive_expect_tx(address(full), sizeof stage.key + (with_values ? sizeof stage.value : 0));
-        for (int view = 0; view < kViews; ++view)
-          load_tile<kBlock, Shared::kHeadPanels>(stage.key[view], a.key[view], row, place.key_head, work.sequence.batch,
-                                                 full);
-        if (with_values)
-          load_tile<kBlock, Shared::kValuePanels>(stage.value, a.value, row, place.key_head, work.sequence.batch, full);
+        uint32_t bytes = sizeof stage.key;
+        if constexpr (!kImages) bytes += with_values ? sizeof stage.value : 0;
+        ptx::mbarrier_arrive_expect_tx(address(full), bytes);
+        load_keys(stage, a, row, place.key_head, work.sequence.batch, full);
+        if constexpr (!kImages)
+          if (with_values)
+            load_tile<kBlock, Shared::kValuePanels>(stage.value, a.value, row, place.key_head, work.sequence.batch,
+                                                    full);
       }
       tile = place.following;
     }
   }
 
-  // One warp: the floats that belong to the keys. They lie at any address, so the copy engine cannot bring them.
+  // One warp: the floats that belong to the keys. They lie at any address, so the copy engine cannot bring them; copies
+  // of single words can, and the warp never waits for memory.
   __device__ static void produce_scalars(Shared &shared, const Arguments &a) {
     SparseForwardSm90Barriers<Shape> &b = shared.barriers;
     Ring ring;
     PairCursor slot;
     for (; tile_arrives(shared, slot); slot.advance()) {
       const Work &work = shared.tiles[slot.stage()].work;
-      for (int block = work.end_block - 1; block >= work.first_block; --block) {
+      const int64_t head = Policy::key_head_index(a.problem, work.sequence.batch, shared.tiles[slot.stage()].key_head);
+      const int64_t start = head * Policy::key_rows(a.policy) + work.sequence.key_start;
+      for (int block = work.end_block - 1; block >= work.first_block; --block, ring.advance()) {
         ptx::mbarrier_wait(address(&b.stage_empty[ring.stage]), ring.phase ^ 1);
-        const int valid = work.sequence.keys - block * kBlock;
+        const int first = block * kBlock, valid = work.sequence.keys - first;
 #pragma unroll
-        for (int view = 0; view < kViews; ++view) {
-          const float *source = Policy::key_scalars(a.policy, a.problem, view, work.sequence.batch,
-                                                    shared.tiles[slot.stage()].key_head) +
-                                work.sequence.key_start + block * kBlock;
-#pragma unroll
+        for (int view = 0; view < kViews; ++view)
+#pragma unroll 1
           for (int i = lane_index(); i < kBlock; i += 32)
-            shared.key_scalars[ring.stage][view][scalar_place(i)] = i < valid ? source[i] : 0.0f;
+            ptx::cp_async_4(address(&shared.key_scalars[ring.stage][view][scalar_place(i)]),
+                            Policy::key_scalars(a.policy, view) + start + (i < valid ? first + i : 0),
+                            i < valid ? 4 : 0);
+        if constexpr (kImages) {
+          // 64 keys of a packed sequence may lie in two groups of the tensor.
+          constexpr int kCopies = 2 * kBlock / kN;
+          const int lane = lane_index(), chunk = lane / 2 % (kBlock / kN), view = lane / kCopies;
+          const int key = work.sequence.key_start + first + chunk * kN + (lane % 2) * (kN - 1);
+          if (view < kViews)
+            ptx::cp_async_4(address(&shared.distances[ring.stage][view][chunk][lane % 2]),
+                            Policy::key_distances(a.policy, head, kViews == 2 && view == 1, key), 4);
         }
-        ptx::mbarrier_arrive(address(&b.stage_full[ring.stage]));  // every lane for what it wrote
-        ring.advance();
+        ptx::cp_async_mbarrier_arrive(address(&b.stage_full[ring.stage]));  // every lane for what it copied
       }
       release(b.tile_empty[slot.stage()]);
     }

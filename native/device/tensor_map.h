@@ -17,11 +17,27 @@ struct TensorMapShape {
   int64_t batch, heads, rows, channels;
 };
 
-// Describes boxes of `box_rows` rows x 64 channels of one head. Rows and channels outside the tensor read as zero.
-// `promotion` is the piece of memory that the level-2 cache fetches where it misses: tiles that other thread blocks
-// read soon gain by large pieces, a stream that is read once loses by them.
+// How elements lie: boxes have `box_channels` of them a row, over which the swizzle permutes.
+struct TensorMapElement {
+  CUtensorMapDataType type;
+  int bytes;
+  int box_channels;
+  CUtensorMapSwizzle swizzle;
+};
+
+constexpr TensorMapElement kBfloat16Element{CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, kPanel, CU_TENSOR_MAP_SWIZZLE_128B};
+constexpr TensorMapElement kFloat16Element{CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, kPanel, CU_TENSOR_MAP_SWIZZLE_128B};
+// Bytes: a row of 64 or 128 in one piece.
+constexpr TensorMapElement byte_element(int channels) {
+  return {CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, channels,
+          channels == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B};
+}
+
+// Describes boxes of `box_rows` rows of one head. Rows and channels outside the tensor read as zero. `promotion` is the
+// piece of memory that the level-2 cache fetches where it misses: tiles that other thread blocks read soon gain by
+// large pieces, a stream that is read once loses by them.
 inline cudaError_t encode_tensor_map(CUtensorMap *map, const TensorView &view, const TensorMapShape &shape,
-                                     int box_rows, bool is_bfloat16,
+                                     int box_rows, const TensorMapElement &element,
                                      CUtensorMapL2promotion promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B) {
   using Encode = CUresult (*)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
                               const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
@@ -34,17 +50,25 @@ inline cudaError_t encode_tensor_map(CUtensorMap *map, const TensorView &view, c
     return error == cudaSuccess && found == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(function) : nullptr;
   }();
   if (encode == nullptr) return cudaErrorNotSupported;
-  const auto bytes = [](int64_t stride, int64_t size) { return static_cast<cuuint64_t>(size > 1 ? stride * 2 : 16); };
+  const auto bytes = [&element](int64_t stride, int64_t size) {
+    return static_cast<cuuint64_t>(size > 1 ? stride * element.bytes : 16);
+  };
   const cuuint64_t sizes[4] = {static_cast<cuuint64_t>(shape.channels), static_cast<cuuint64_t>(shape.rows),
                                static_cast<cuuint64_t>(shape.heads), static_cast<cuuint64_t>(shape.batch)};
   const cuuint64_t strides[3] = {bytes(view.row_stride, shape.rows), bytes(view.head_stride, shape.heads),
                                  bytes(view.batch_stride, shape.batch)};
-  const cuuint32_t box[4] = {kPanel, static_cast<cuuint32_t>(box_rows), 1, 1};
+  const cuuint32_t box[4] = {static_cast<cuuint32_t>(element.box_channels), static_cast<cuuint32_t>(box_rows), 1, 1};
   const cuuint32_t steps[4] = {1, 1, 1, 1};
-  const CUresult result = encode(map, is_bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-                                 4, view.data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                 CU_TENSOR_MAP_SWIZZLE_128B, promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(map, element.type, 4, view.data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             element.swizzle, promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+inline cudaError_t encode_tensor_map(CUtensorMap *map, const TensorView &view, const TensorMapShape &shape,
+                                     int box_rows, bool is_bfloat16,
+                                     CUtensorMapL2promotion promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B) {
+  return encode_tensor_map(map, view, shape, box_rows, is_bfloat16 ? kBfloat16Element : kFloat16Element, promotion);
 }
 
 }  // namespace sieve

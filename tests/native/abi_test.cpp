@@ -8,8 +8,9 @@
 namespace sieve::test {
 void test_differential(const sieve_context *context);  // abi_differential_test.cpp
 void test_softmax(const sieve_context *context);       // abi_softmax_test.cpp
+void test_tda_backward(const sieve_context *context);  // abi_tda_backward_test.cpp
 void test_tda_decode(const sieve_context *context);    // abi_tda_decode_test.cpp
-}
+}  // namespace sieve::test
 
 namespace {
 
@@ -222,6 +223,7 @@ int main() {
   test_refusals();
   sieve::test::test_differential(&fake_context);
   sieve::test::test_softmax(&fake_context);
+  sieve::test::test_tda_backward(&fake_context);
   sieve::test::test_tda_decode(&fake_context);
   test_handles();
   test_kernels();

@@ -55,9 +55,16 @@ struct Buffers {
   void *output() const { return out.data() + kGuard; }
 };
 
+// A path, and what it screens with.
+struct Way {
+  const char *label;
+  int32_t path;
+  int32_t screen = SIEVE_TDA_SCREEN_NONE;
+};
+
 // What differs between calls on the same tensors.
 struct Call {
-  int32_t path;
+  Way way;
   bool two_views = true;
   bool same_views = false;
 };
@@ -66,7 +73,7 @@ void run(const NaiveProblem &p, Buffers &b, const Call &call) {
   sieve_attention_problem problem{};
   problem.struct_size = sizeof problem;
   problem.causal = p.causal;
-  problem.path = call.path;
+  problem.path = call.way.path;
   problem.query_alignment = SIEVE_QUERY_ALIGNMENT_OFFSET;
   problem.query_offset = p.offset;
   problem.window = p.window;
@@ -79,6 +86,7 @@ void run(const NaiveProblem &p, Buffers &b, const Call &call) {
   }
   sieve_tda_forward_arguments a{};
   a.struct_size = sizeof a;
+  a.screen = call.way.screen;
   a.query1 = view(b.q1.data(), p.dtype, p.batch, p.query_heads, p.queries, p.dim);
   a.key1 = view(b.k1.data(), p.dtype, p.batch, p.key_heads, p.keys, p.dim);
   if (call.two_views) {
@@ -111,10 +119,6 @@ void run(const NaiveProblem &p, Buffers &b, const Call &call) {
   check_cuda(cudaDeviceSynchronize(), "sieve_tda_forward");
 }
 
-const char *path_label(int32_t path) {
-  return path == SIEVE_PATH_HOPPER ? "hopper" : "generic";
-}
-
 struct Result {
   std::vector<uint8_t> out;
   std::vector<int> survivors1, survivors2, tiles;
@@ -126,11 +130,12 @@ Result result_of(const NaiveProblem &p, Buffers &b, const Call &call) {
   return {b.out.read(), b.survivors1.read(), b.survivors2.read(), b.tiles.read()};
 }
 
-void test(const Case &c, int32_t path) {
+void test(const Case &c, const Way &way) {
   const NaiveProblem &p = c.p;
   Buffers b(p);
-  const Result result = result_of(p, b, {path});
-  CHECK(result == result_of(p, b, {path}));  // bitwise repeatable
+  const Result result = result_of(p, b, {way});
+  CHECK(result == result_of(p, b, {way}));  // bitwise repeatable
+  if (way.screen != SIEVE_TDA_SCREEN_NONE) CHECK(result == result_of(p, b, {{way.label, way.path}}));
 
   const size_t elements = b.output_bytes() / 2;
   const int query_tiles = (p.queries + 63) / 64, key_tiles = (p.keys + 63) / 64, words = (p.keys + 1023) / 1024;
@@ -159,13 +164,21 @@ void test(const Case &c, int32_t path) {
     tiles_moved += (word >> 2 * (tile % 16) & 3) != et[i];
   }
   const double tolerance = 4 * (p.dtype == SIEVE_DTYPE_BFLOAT16 ? 1.0 / 512 : 1.0 / 4096) * largest;
-  std::printf("%-8s %-44s max|out| %.3e  error %.3e  allowed %.3e  moved: survivors %zu tiles %zu of %zu\n",
-              path_label(path), c.name, largest, error, tolerance, moved, tiles_moved, et.size());
+  std::printf("%-8s %-44s max|out| %.3e  error %.3e  allowed %.3e  moved: survivors %zu tiles %zu of %zu\n", way.label,
+              c.name, largest, error, tolerance, moved, tiles_moved, et.size());
   CHECK(error <= tolerance);
   CHECK(moved <= e1.size() / 1000);
   CHECK(tiles_moved <= moved);
   for (size_t i = 0; i < Buffers::kGuard; ++i)
     CHECK(result.out[i] == 0xff && result.out[result.out.size() - 1 - i] == 0xff);
+}
+
+// A launch without a reference; with and without a screen it gives the same.
+void test_alone(const Way &way, const NaiveProblem &p) {
+  Buffers b(p);
+  const Result result = result_of(p, b, {way});
+  CHECK(!(way.screen != SIEVE_TDA_SCREEN_NONE) || result == result_of(p, b, {{way.label, way.path}}));
+  std::printf("%-8s %d x %d, D%d\n", way.label, p.queries, p.keys, p.dim);
 }
 
 // The output without its guards, and whether all of it is +-0.
@@ -176,29 +189,31 @@ bool is_zero(const Result &r) {
 }
 
 // Identities that hold bit for bit.
-void test_properties(int32_t path, int32_t dtype, int dim, int value_dim) {
+void test_properties(const Way &way, int32_t dtype, int dim, int value_dim) {
   NaiveProblem p{1, 4, 2, 700, 700, dim, true, 0, 0, 0.4, 1, 0.7, 2, false, 0, 1, dtype, value_dim};
   Buffers b(p);
-  const Result both = result_of(p, b, {path});
+  const Result both = result_of(p, b, {way});
   CHECK(!is_zero(both));
 
   p.lambda = 0;
-  const Result counted = result_of(p, b, {path}), single = result_of(p, b, {path, false});
+  const Result counted = result_of(p, b, {way}), single = result_of(p, b, {way, false});
   CHECK(counted.out == single.out && counted.survivors1 == single.survivors1);
   p.lambda = 1;
   for (const double power : {1.0, 2.0, 3.0, 1.7}) {
     p.power = power;
-    const Result same = result_of(p, b, {path, true, true});
+    const Result same = result_of(p, b, {way, true, true});
     CHECK(is_zero(same) && same.survivors1 == same.survivors2);
   }
   p.power = 2;
   p.lambda = 0.7;
   p.beta = 50;
-  const Result none = result_of(p, b, {path});
+  p.kappa = 0.5;  // also the row that sees one key has a threshold
+  const Result none = result_of(p, b, {way});
   CHECK(is_zero(none));
   for (const int count : none.survivors1) CHECK(count == 0);
   for (const int word : none.tiles) CHECK(word == 0);
   p.beta = 0.4;
+  p.kappa = 1;
 
   // Scores are cosines: a power of two in front of a row changes nothing.
   const auto scaled = [&](const DeviceArray<uint16_t> &array) {
@@ -211,19 +226,19 @@ void test_properties(int32_t path, int32_t dtype, int dim, int value_dim) {
   };
   if (dtype == SIEVE_DTYPE_BFLOAT16) {
     for (const DeviceArray<uint16_t> *array : {&b.q1, &b.k1, &b.q2, &b.k2}) scaled(*array);
-    CHECK(both == result_of(p, b, {path}));
+    CHECK(both == result_of(p, b, {way}));
   }
-  std::printf("%-8s properties, %s D%d Dv%d\n", path_label(path), dtype == SIEVE_DTYPE_BFLOAT16 ? "bf16" : "fp16", dim,
+  std::printf("%-8s properties, %s D%d Dv%d\n", way.label, dtype == SIEVE_DTYPE_BFLOAT16 ? "bf16" : "fp16", dim,
               value_dim);
 }
 
 // A NaN in one row of an input changes only the rows that see it, whatever the window.
-void test_containment(int32_t path) {
+void test_containment(const Way &way) {
   constexpr int kRows = 500, kDim = 64, kBad = 237;
   for (const long long window : {0ll, 60ll}) {
     NaiveProblem p{1, 2, 1, kRows, kRows, kDim, true, 0, window, 0.3, 1, 0.7, 2, false, 0, 1, SIEVE_DTYPE_BFLOAT16};
     Buffers b(p);
-    const Result clean = result_of(p, b, {path});
+    const Result clean = result_of(p, b, {way});
     const DeviceArray<uint16_t> *arrays[] = {&b.q1, &b.k1, &b.q2, &b.k2, &b.v};
     for (int which = 0; which < 5; ++which)
       for (const uint16_t poison : {uint16_t{0x7fc0}, uint16_t{0x7f80}, uint16_t{0xff80}}) {
@@ -231,7 +246,7 @@ void test_containment(int32_t path) {
         std::vector<uint16_t> bits = kept;
         bits[kBad * kDim + 5] = poison;
         arrays[which]->write(bits);
-        const Result dirty = result_of(p, b, {path});
+        const Result dirty = result_of(p, b, {way});
         arrays[which]->write(kept);
         size_t wrong = 0, changed = 0;
         for (int head = 0; head < 2; ++head)
@@ -249,12 +264,12 @@ void test_containment(int32_t path) {
         CHECK(changed > 0 || which == 4);
       }
   }
-  std::printf("%-8s containment\n", path_label(path));
+  std::printf("%-8s containment\n", way.label);
 }
 
-// Scores a rounding away from the threshold, one huge coordinate, zero rows: the paths, of which one screens its scores,
-// find the same survivors.
-void test_screening(int32_t path) {
+// Scores a rounding away from the threshold, keys as far from their images as they can be and queries in that
+// direction, one huge coordinate, zero rows: every way finds the same survivors.
+void test_screening(const Way &way) {
   for (const int dim : {64, 128, 32}) {
     NaiveProblem p{1, 4, 2, 1500, 1500, dim, true, 0, 0, 0.6, 1, 0.7, 2, false, 0, 1, SIEVE_DTYPE_BFLOAT16};
     Buffers b(p);
@@ -270,6 +285,32 @@ void test_screening(int32_t path) {
       q[i * row] = to_bits(static_cast<float>(tau), p.dtype);
       q[i * row + 1] = to_bits(static_cast<float>(std::sqrt(std::max(0.0, 1 - tau * tau))), p.dtype);
     }
+    // Every fourth query meets the threshold with a key of its own, along with what an image of the key lacks.
+    for (size_t i = 1; i < q.size() / row; i += 4) {
+      const size_t position = i % 1500, head = i / 1500 / 2, key = head * 1500 + position / 2;
+      std::vector<double> unit(row), rest(row), turned(row);
+      double norm = 0, along = 0, length = 0;
+      for (size_t d = 0; d < row; ++d) {
+        const double steps = std::floor(from_bits(k[key * row + d], p.dtype) * 8) + 0.49;  // between two steps
+        unit[d] = steps;
+        norm += steps * steps;
+      }
+      for (size_t d = 0; d < row; ++d) {
+        unit[d] /= std::sqrt(norm);
+        k[key * row + d] = to_bits(static_cast<float>(unit[d]), p.dtype);
+        unit[d] = from_bits(k[key * row + d], p.dtype);
+        rest[d] = unit[d] - std::round(unit[d] * 127) / 127;
+        along += rest[d] * unit[d];
+      }
+      for (size_t d = 0; d < row; ++d) {
+        turned[d] = rest[d] - along * unit[d];
+        length += turned[d] * turned[d];
+      }
+      const double n = static_cast<double>(position) + 1, tau = p.beta * std::sqrt(2 * std::log(n) / dim);
+      for (size_t d = 0; d < row && length > 0; ++d)
+        q[i * row + d] = to_bits(
+            static_cast<float>(tau * unit[d] + std::sqrt(std::max(0.0, 1 - tau * tau) / length) * turned[d]), p.dtype);
+    }
     for (size_t i = 1; i < k.size() / row; i += 17) k[i * row + i % row] = to_bits(3e4f, p.dtype);  // one huge
     for (size_t i = 2; i < k.size() / row; i += 23)
       for (size_t d = 0; d < row; ++d) k[i * row + d] = 0;
@@ -280,25 +321,26 @@ void test_screening(int32_t path) {
     b.k1.write(k);
     for (const double beta : {0.6, 0.98, 1.3}) {
       p.beta = beta;
-      const Result plain = result_of(p, b, {path});
-      CHECK(plain.survivors1 == result_of(p, b, {SIEVE_PATH_GENERIC}).survivors1);
+      const Result plain = result_of(p, b, {way});
+      CHECK(plain.survivors1 == result_of(p, b, {{"generic", SIEVE_PATH_GENERIC}}).survivors1);
+      if (way.screen != SIEVE_TDA_SCREEN_NONE) CHECK(plain == result_of(p, b, {{way.label, way.path}}));
     }
   }
-  std::printf("%-8s screening\n", path_label(path));
+  std::printf("%-8s screening\n", way.label);
 }
 
 // Heads further apart than 2^31 elements.
-void test_far_heads(int32_t path) {
+void test_far_heads(const Way &way) {
   constexpr int64_t kDim = 64, kRows = 200, kStride = (int64_t{1} << 31) + 4096;
   void *memory = nullptr;
   if (cudaMalloc(&memory, static_cast<size_t>(kStride + 8 * kRows * kDim) * 2) != cudaSuccess) {
     cudaGetLastError();
-    std::printf("%-8s far heads: not run, too little memory\n", path_label(path));
+    std::printf("%-8s far heads: not run, too little memory\n", way.label);
     return;
   }
   NaiveProblem p{1, 2, 2, kRows, kRows, kDim, true, 0, 0, 0.3, 1, 0.7, 2, false, 0, 1, SIEVE_DTYPE_BFLOAT16};
   Buffers b(p);
-  const Result near = result_of(p, b, {path});
+  const Result near = result_of(p, b, {way});
   auto *far = static_cast<uint16_t *>(memory);
   const auto place = [&](int slot) {
     sieve_tensor t = view(far + slot * kRows * kDim, SIEVE_DTYPE_BFLOAT16, 1, 2, kRows, kDim);
@@ -316,10 +358,11 @@ void test_far_heads(int32_t path) {
   sieve_attention_problem problem{};
   problem.struct_size = sizeof problem;
   problem.causal = 1;
-  problem.path = path;
+  problem.path = way.path;
   problem.output_scale = 1;
   sieve_tda_forward_arguments a{};
   a.struct_size = sizeof a;
+  a.screen = way.screen;
   a.query1 = tensors[0];
   a.key1 = tensors[1];
   a.query2 = tensors[2];
@@ -341,12 +384,12 @@ void test_far_heads(int32_t path) {
         "far read");
   CHECK(std::equal(out.begin(), out.end(), near.out.begin() + Buffers::kGuard));
   cudaFree(memory);
-  std::printf("%-8s far heads\n", path_label(path));
+  std::printf("%-8s far heads\n", way.label);
 }
 
 // Packed sequences, or padded ones with their lengths in device memory, give bit for bit what each sequence gives
 // alone.
-void test_sequences(int32_t path, bool padded) {
+void test_sequences(const Way &way, bool padded) {
   constexpr int kHeads = 2, kDim = 64, kCount = 3, kLongest = 300;
   const int lengths[kCount] = {77, 300, 1};
   const int total = padded ? kCount * kLongest : 77 + 300 + 1;
@@ -377,10 +420,11 @@ void test_sequences(int32_t path, bool padded) {
   sieve_attention_problem problem{};
   problem.struct_size = sizeof problem;
   problem.causal = 1;
-  problem.path = path;
+  problem.path = way.path;
   problem.output_scale = 1;
   sieve_tda_forward_arguments a{};
   a.struct_size = sizeof a;
+  a.screen = way.screen;
   a.beta.value = 0.5f;
   a.lambda.value = 0.4f;
   a.kappa = 1;
@@ -430,8 +474,8 @@ void test_sequences(int32_t path, bool padded) {
     ++compared;
     different += separate[i] != joint[i];
   }
-  std::printf("%-8s %-44s %zu elements, %zu differ\n", path_label(path),
-              padded ? "padded sequences" : "packed sequences", compared, different);
+  std::printf("%-8s %-44s %zu elements, %zu differ\n", way.label, padded ? "padded sequences" : "packed sequences",
+              compared, different);
   CHECK(compared == static_cast<size_t>(378) * kHeads * kDim);
   CHECK(different == 0);
 }
@@ -479,26 +523,34 @@ int main(int count, char **arguments) {
   };
   sieve_support_query query{
       sizeof query, SIEVE_OPERATION_TDA, SIEVE_DIRECTION_FORWARD, SIEVE_PATH_GENERIC, kBf16, 64, 64, 0};
-  for (const int32_t path : {SIEVE_PATH_GENERIC, SIEVE_PATH_HOPPER}) {
-    query.path = path;
+  for (const Way &way : {Way{"generic", SIEVE_PATH_GENERIC}, Way{"hopper", SIEVE_PATH_HOPPER},
+                         Way{"screened", SIEVE_PATH_HOPPER, SIEVE_TDA_SCREEN_INT8}}) {
+    query.path = way.path;
     if (sieve_support(context, &query) != SIEVE_STATUS_OK) {
       std::printf("not run: %s\n", sieve_last_message());
       continue;
     }
     const auto wanted = [&](const char *group, const char *name) {
-      return chosen(std::string(path_label(path)) + " " + group + ": " + name);
+      return chosen(std::string(way.label) + " " + group + ": " + name);
     };
     for (const Case &c : cases)
-      if (wanted("cases", c.name)) test(c, path);
-    if (wanted("properties", "packed sequences")) test_sequences(path, false);
-    if (wanted("properties", "padded sequences")) test_sequences(path, true);
-    if (wanted("properties", "identities, bf16 D64 Dv64")) test_properties(path, kBf16, 64, 64);
-    if (wanted("properties", "identities, fp16 D64 Dv128")) test_properties(path, kFp16, 64, 128);
-    if (wanted("properties", "identities, fp16 D128 Dv128")) test_properties(path, kFp16, 128, 128);
-    if (wanted("properties", "identities, bf16 D32 Dv96")) test_properties(path, kBf16, 32, 96);
-    if (wanted("properties", "containment")) test_containment(path);
-    if (wanted("properties", "screening")) test_screening(path);
-    if (wanted("properties", "far heads")) test_far_heads(path);
+      if (wanted("cases", c.name)) test(c, way);
+    if (wanted("properties", "packed sequences")) test_sequences(way, false);
+    if (wanted("properties", "padded sequences")) test_sequences(way, true);
+    if (wanted("properties", "identities, bf16 D64 Dv64")) test_properties(way, kBf16, 64, 64);
+    if (wanted("properties", "identities, fp16 D64 Dv128")) test_properties(way, kFp16, 64, 128);
+    if (wanted("properties", "identities, fp16 D128 Dv128")) test_properties(way, kFp16, 128, 128);
+    if (wanted("properties", "identities, bf16 D32 Dv96")) test_properties(way, kBf16, 32, 96);
+    if (wanted("properties", "containment")) test_containment(way);
+    if (wanted("properties", "screening")) test_screening(way);
+    if (wanted("properties", "far heads")) test_far_heads(way);
+    // Small problems without a reference, for tools that slow a kernel down a thousandfold.
+    if (wanted("alone", "bf16 D64, dense"))
+      test_alone(way, {1, 2, 1, 200, 260, 64, true, 60, 0, 0.2, 1, 0.3, 2, false, 0, 1, kBf16});
+    if (wanted("alone", "bf16 D64, sparse"))
+      test_alone(way, {1, 2, 1, 200, 330, 64, true, 130, 0, 1.0, 1, 0.3, 2, false, 0, 1, kBf16});
+    if (wanted("alone", "fp16 D128"))
+      test_alone(way, {1, 1, 1, 130, 200, 128, true, 70, 0, 0.7, 1, 0.3, 2, false, 0, 1, kFp16});
   }
   CHECK(sieve_context_destroy(context) == SIEVE_STATUS_OK);
   return finish();

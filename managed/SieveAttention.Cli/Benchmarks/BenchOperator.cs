@@ -6,8 +6,14 @@ namespace SieveAttention.Cli.Benchmarks;
 /// <param name="Shape">Sizes and mask.</param>
 /// <param name="Type">Type of queries, keys and values; Float32 on the Cpu device.</param>
 /// <param name="Kernels">Path and repeatability, on a CUDA device.</param>
+/// <param name="Screen">Images of the keys that a decode step looks at first.</param>
 internal sealed record BenchSetup(
-    AttentionDevice Device, AttentionDirection Direction, BenchShape Shape, TensorType Type, KernelOptions Kernels);
+    AttentionDevice Device,
+    AttentionDirection Direction,
+    BenchShape Shape,
+    TensorType Type,
+    KernelOptions Kernels,
+    KeyScreen Screen = KeyScreen.None);
 
 /// <summary>What a call amounts to.</summary>
 /// <param name="Operations">Floating-point operations of its matrix products over visible pairs.</param>
@@ -53,10 +59,13 @@ internal abstract class BenchOperator
     /// <summary>Shapes that are measured when none is asked for.</summary>
     public abstract IReadOnlyList<BenchShape> Shapes(AttentionDeviceKind device, AttentionDirection direction);
 
+    /// <summary>Screens that are measured one after the other; most operators have none.</summary>
+    public virtual IReadOnlyList<KeyScreen> Screens(AttentionDeviceKind device, AttentionDirection direction) => [KeyScreen.None];
+
     /// <summary>What a call amounts to.</summary>
     public abstract BenchWork Work(BenchSetup setup);
 
-    /// <summary>Bytes of the tensors of one set.</summary>
+    /// <summary>Bytes of the tensors of one set, as far as a call reads or writes them.</summary>
     public abstract double SetBytes(BenchSetup setup);
 
     /// <summary>Makes the tensors.</summary>

@@ -108,6 +108,7 @@ internal sealed class BenchReport(AttentionDevice device, string? cudaAbsence, B
         json.WriteNumber("value_dim", shape.ValueDim);
         json.WriteBoolean("causal", shape.Causal);
         WriteOptional(json, "window", shape.Window);
+        json.WriteString("screen", Name(row.Setup.Screen));
         json.WriteNumber("sets", row.Sets);
         json.WriteNumber("runs", row.Timing?.Runs ?? 0);
         WriteOptional(json, "median_ms", 1e3 * row.Timing?.Median);
@@ -139,6 +140,13 @@ internal sealed class BenchReport(AttentionDevice device, string? cudaAbsence, B
     private static double Significant(double value) => double.Parse(value.ToString("G6", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture);
 
     private static string Name(AttentionDirection direction) => direction.ToString().ToLowerInvariant();
+
+    private static string Name(KeyScreen screen) => screen switch
+    {
+        KeyScreen.EightBits => "int8",
+        KeyScreen.FourBits => "int4",
+        _ => "none",
+    };
 
     private static string Duration(double seconds) =>
         seconds < 1e-3 ? $"{Digits(seconds * 1e6)} us" : seconds < 1 ? $"{Digits(seconds * 1e3)} ms" : $"{Digits(seconds)} s";

@@ -6,7 +6,7 @@ namespace SieveAttention.Cli.Benchmarks;
 /// </summary>
 internal sealed class ThresholdDifferentialBench : BenchOperator
 {
-    private const double Lambda = 0.3;
+    internal const double Lambda = 0.3;
 
     /// <inheritdoc/>
     public override string Name => "tda";
@@ -16,18 +16,27 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
 
     /// <inheritdoc/>
     public override IReadOnlyList<AttentionDirection> Directions(AttentionDeviceKind device) =>
-        device == AttentionDeviceKind.Cuda ? [AttentionDirection.Forward] : [AttentionDirection.Forward, AttentionDirection.Backward];
+        [AttentionDirection.Forward, AttentionDirection.Backward, AttentionDirection.Decode];
 
     /// <inheritdoc/>
     public override IReadOnlyList<BenchShape> Shapes(AttentionDeviceKind device, AttentionDirection direction) =>
-        device == AttentionDeviceKind.Cuda
+        direction == AttentionDirection.Decode ? ThresholdDecodeBench.Shapes(device)
+            : device == AttentionDeviceKind.Cuda
             ? [new BenchShape(4, 16, 16, 4096, 4096, 64, 64), new BenchShape(1, 16, 16, 16384, 16384, 64, 64)]
             : [new BenchShape(1, 8, 8, 2048, 2048, 64, 64)];
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<KeyScreen> Screens(AttentionDeviceKind device, AttentionDirection direction) =>
+        device == AttentionDeviceKind.Cuda && direction == AttentionDirection.Decode ? Enum.GetValues<KeyScreen>() : [KeyScreen.None];
 
     /// <inheritdoc/>
     public override BenchWork Work(BenchSetup setup)
     {
         BenchShape shape = setup.Shape;
+        if (setup.Direction == AttentionDirection.Decode)
+        {
+            return ThresholdDecodeBench.Work(setup);
+        }
         double perPair = setup.Direction == AttentionDirection.Forward
             ? (2.0 * shape.HeadDim) + shape.ValueDim
             : (6.0 * shape.HeadDim) + (2.0 * shape.ValueDim);
@@ -38,18 +47,27 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
     public override double SetBytes(BenchSetup setup)
     {
         BenchShape shape = setup.Shape;
-        return Bytes(setup, shape.Query, shape.Query, shape.Key, shape.Key, shape.Value, shape.Output);
+        return setup.Direction == AttentionDirection.Decode
+            ? ThresholdDecodeBench.Work(setup).Bytes
+            : Bytes(setup, shape.Query, shape.Query, shape.Key, shape.Key, shape.Value, shape.Output);
     }
 
     /// <inheritdoc/>
-    public override string Note(BenchSetup setup) => "dense work; beta 1, lambda 0.3";
+    public override string Note(BenchSetup setup) =>
+        $"{(setup.Direction == AttentionDirection.Decode ? ThresholdDecodeBench.Note(setup) : "dense work")}; beta 1, lambda 0.3";
 
     /// <inheritdoc/>
-    public override BenchCall Prepare(BenchSetup setup, RandomTensors random, int sets) => new Passes(setup, random, sets);
+    public override BenchCall Prepare(BenchSetup setup, RandomTensors random, int sets) => setup.Direction == AttentionDirection.Decode
+        ? ThresholdDecodeBench.Prepare(setup, random, sets)
+        : new Passes(setup, random, sets);
 
     private sealed class Passes : BenchCall
     {
-        private sealed record Set(ThresholdDifferentialInputs Inputs, ThresholdDifferentialResult Result, AttentionTensor? OutputGradient);
+        private sealed record Set(
+            ThresholdDifferentialInputs Inputs,
+            ThresholdDifferentialResult Result,
+            AttentionTensor? OutputGradient,
+            ThresholdDifferentialGradients? Gradients);
 
         private readonly ThresholdDifferentialAttention _attention;
         private readonly DeviceWorkspace? _workspace;
@@ -73,10 +91,12 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
                         Key2 = Own(random.Next(setup.Type, shape.Key)),
                         Value = Own(random.Next(setup.Type, shape.Value)),
                     };
+                    bool backward = setup.Direction == AttentionDirection.Backward;
                     _sets.Add(new Set(
                         inputs,
                         Own(_attention.Forward(inputs)),
-                        setup.Direction == AttentionDirection.Backward ? Own(random.Next(setup.Type, shape.Output)) : null));
+                        backward ? Own(random.Next(setup.Type, shape.Output)) : null,
+                        backward && _workspace is not null ? Own(_attention.AllocateGradients(inputs)) : null));
                 }
             }
             catch
@@ -89,13 +109,17 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
         public override void Run(int set)
         {
             Set tensors = _sets[set];
-            if (tensors.OutputGradient is { } outputGradient)
+            if (tensors.OutputGradient is not { } outputGradient)
             {
-                _attention.Backward(tensors.Inputs, outputGradient).Dispose();
+                _attention.Forward(tensors.Inputs, tensors.Result, workspace: _workspace);
+            }
+            else if (tensors.Gradients is { } gradients)
+            {
+                _attention.Backward(tensors.Inputs, tensors.Result, outputGradient, gradients, workspace: _workspace);
             }
             else
             {
-                _attention.Forward(tensors.Inputs, tensors.Result, workspace: _workspace);
+                _attention.Backward(tensors.Inputs, outputGradient).Dispose();
             }
         }
     }

@@ -68,7 +68,8 @@ internal sealed class BenchCommand : Command
         "Inputs are random and take turns in sets that are together larger than the cache. Times are those of single calls, after\n"
         + "a warm-up: between two CUDA events on a GPU, on the host clock elsewhere. Spread is half the distance between the 10 %\n"
         + "and 90 % quantiles. Rates count the operations of matrix products over visible pairs (4 D a pair and head forward, 10 D\n"
-        + "backward, for equal head_dim and value_dim), in decode the bytes of the cache. Ceilings are measured in the same run: a copy\n"
+        + "backward, for equal head_dim and value_dim; tda: 6 D and 16 D), in decode the bytes of the cache (tda: of the keys with their\n"
+        + "norms, or of their images, which the note names). Ceilings are measured in the same run: a copy\n"
         + "within the device's memory, in bytes read and written, and a loop of matrix products of the tensors' type that stay on the\n"
         + "multiprocessors of a GPU, of fused multiply-adds on the CPU.";
 
@@ -97,8 +98,9 @@ internal sealed class BenchCommand : Command
         {
             foreach (AttentionDirection direction in Directions(subject, device, directions, named: operators.Count < BenchOperator.All.Count))
             {
-                plan.AddRange(Shapes(arguments, subject, device, direction).Select(
-                    shape => (subject, new BenchSetup(device, direction, shape, operands, kernels))));
+                IReadOnlyList<KeyScreen> screens = subject.Screens(device.Kind, direction);
+                plan.AddRange(Shapes(arguments, subject, device, direction).SelectMany(shape => screens.Select(
+                    screen => (subject, new BenchSetup(device, direction, shape, operands, kernels, screen)))));
             }
         }
         if (plan.Count == 0)
@@ -106,16 +108,21 @@ internal sealed class BenchCommand : Command
             throw new UsageException($"{DirectionOption}: no operator has it on {device.Name}");
         }
 
-        // Whoever asks for something by name wants to know that it cannot be had; the default list shows it as a row.
-        bool required = arguments.Has(OperatorOption) || arguments.Has(DirectionOption) || s_shapeOptions.Any(arguments.Has)
-            || arguments.Has(PathOption);
+        // Whoever asks for something by name wants to know that it cannot be had; the default list shows it as a row, and so does a shape or
+        // a path that some of the operators have.
+        bool required = arguments.Has(OperatorOption) || arguments.Has(DirectionOption);
+        bool sized = s_shapeOptions.Any(arguments.Has) || arguments.Has(PathOption);
         BenchReport report;
         using (Progress progress = context.StartProgress(arguments, plan.Count + 1))
         using (BenchRunner runner = new(device, runs, progress))
         {
             BenchCeilings ceilings = runner.Ceilings(operands);
-            report = new BenchReport(
-                device, cudaAbsence, ceilings, [.. plan.Select(row => runner.Measure(row.Operator, row.Setup, required))]);
+            List<BenchRow> rows = [.. plan.Select(row => runner.Measure(row.Operator, row.Setup, required))];
+            if (sized && rows.TrueForAll(row => row.Timing is null))
+            {
+                throw new NotSupportedException(rows[0].Note);
+            }
+            report = new BenchReport(device, cudaAbsence, ceilings, rows);
         }
         if (json == "-")
         {

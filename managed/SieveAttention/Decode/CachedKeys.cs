@@ -33,16 +33,17 @@ public sealed record CachedKeys
     }
 
     /// <summary>Checks everything against the queries and gives the sizes of the step.</summary>
-    internal AttentionProblem Check(AttentionDevice device, AttentionMask mask, AttentionTensor query, string queryName)
+    internal AttentionProblem Check(
+        AttentionDevice device, AttentionMask mask, AttentionTensor query, string queryName, string keyName = nameof(Key))
     {
         TensorGuard.Input(query, queryName, device);
-        TensorGuard.Input(Key, nameof(Key), device);
+        TensorGuard.Input(Key, keyName, device);
         TensorGuard.Input(Value, nameof(Value), device);
         TensorShape q = query.Shape;
         TensorShape k = Key.Shape;
         int entries = PageTable is null ? q.Batch : k.Batch;
         string axes = PageTable is null ? "[batch, key heads, keys, head_dim]" : "[pages, key heads, page size, head_dim]";
-        TensorGuard.Shape(Key, nameof(Key), new TensorShape(entries, k.Heads, k.Rows, q.Channels), axes);
+        TensorGuard.Shape(Key, keyName, new TensorShape(entries, k.Heads, k.Rows, q.Channels), axes);
         TensorGuard.Shape(
             Value,
             nameof(Value),
@@ -75,7 +76,7 @@ public sealed record CachedKeys
             ProblemBuilder.CheckKeyLengths(device, problem, lengths, nameof(Lengths));
         }
 
-        ProblemBuilder.CheckSameType(query, queryName, (Key, nameof(Key)), (Value, nameof(Value)));
+        ProblemBuilder.CheckSameType(query, queryName, (Key, keyName), (Value, nameof(Value)));
         return problem;
     }
 }

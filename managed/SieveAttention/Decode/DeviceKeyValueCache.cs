@@ -19,44 +19,35 @@ namespace SieveAttention;
 /// </remarks>
 public sealed class DeviceKeyValueCache : IDisposable
 {
-    private readonly PageTables _tables;
-    private readonly int[] _lengths;
+    private readonly DeviceSequences _sequences;
     private readonly AttentionTensor _keys;
     private readonly AttentionTensor _values;
-    private readonly AttentionTensor _deviceLengths;
-    private readonly AttentionTensor? _deviceTable;
 
-    private DeviceKeyValueCache(CudaDevice device, KeyValueCacheLayout layout, PageTables tables, bool isPaged)
+    private DeviceKeyValueCache(KeyValueCacheLayout layout, DeviceSequences sequences)
     {
-        Device = device;
         Layout = layout;
-        _tables = tables;
-        _lengths = new int[layout.Sequences];
-        _deviceLengths = device.Upload(_lengths, new TensorShape(1, 1, 1, layout.Sequences));
-        _deviceTable = isPaged
-            ? device.Upload(new int[layout.Sequences * tables.PerSequence], new TensorShape(1, 1, layout.Sequences, tables.PerSequence))
-            : null;
+        _sequences = sequences;
         _keys = RowsFirst(layout.HeadDim);
         _values = RowsFirst(layout.ValueDim);
     }
 
     /// <summary>The device whose memory this is.</summary>
-    public CudaDevice Device { get; }
+    public CudaDevice Device => _sequences.Device;
 
     /// <summary>What is kept for each key.</summary>
     public KeyValueCacheLayout Layout { get; }
 
     /// <summary>Whether keys lie in pages of a common pool.</summary>
-    public bool IsPaged => _deviceTable is not null;
+    public bool IsPaged => _sequences.IsPaged;
 
     /// <summary>Keys of a page; the capacity of a sequence in a contiguous cache.</summary>
-    public int PageSize => _tables.Size;
+    public int PageSize => _sequences.PageSize;
 
     /// <summary>Pages in use and free; one for each sequence in a contiguous cache.</summary>
-    public int Pages => _tables.Count;
+    public int Pages => _sequences.Pages;
 
     /// <summary>Pages that no sequence uses.</summary>
-    public int FreePages => _tables.Free;
+    public int FreePages => _sequences.FreePages;
 
     /// <summary>Makes an empty cache in which each sequence has its keys in one piece.</summary>
     /// <param name="device">Where.</param>
@@ -68,15 +59,13 @@ public sealed class DeviceKeyValueCache : IDisposable
     public static DeviceKeyValueCache Contiguous(CudaDevice device, KeyValueCacheLayout layout, int capacity)
     {
         Check(device, layout);
-        Guard.Between(1, int.MaxValue, capacity, nameof(capacity));
-        return new DeviceKeyValueCache(
-            device, layout, new PageTables(layout.Sequences, capacity, layout.Sequences, pagesPerSequence: 1), isPaged: false);
+        return new DeviceKeyValueCache(layout, DeviceSequences.Contiguous(device, layout.Sequences, capacity));
     }
 
     /// <summary>Makes an empty cache in which sequences take pages from a common pool.</summary>
     /// <param name="device">Where.</param>
     /// <param name="layout">What is kept for each key: one view, Float16 or BFloat16.</param>
-    /// <param name="pageSize">Keys of a page, at least 1.</param>
+    /// <param name="pageSize">Keys of a page, a multiple of 16.</param>
     /// <param name="pages">Pages of all sequences together, at least 1.</param>
     /// <param name="capacity">Most keys of a sequence; all pages when absent. A decode step divides its work for this length.</param>
     /// <returns>The cache.</returns>
@@ -86,35 +75,20 @@ public sealed class DeviceKeyValueCache : IDisposable
         CudaDevice device, KeyValueCacheLayout layout, int pageSize, int pages, int? capacity = null)
     {
         Check(device, layout);
-        Guard.Between(1, int.MaxValue, pageSize, nameof(pageSize));
-        Guard.Between(1, Array.MaxLength, pages, nameof(pages));
-        long most = Math.Min((long)pageSize * pages, int.MaxValue);
-        Guard.Between(1, most, capacity ?? most, nameof(capacity));
-        int perSequence = (int)(((capacity ?? most) + pageSize - 1) / pageSize);
-        Guard.Between(1, Array.MaxLength / layout.Sequences, perSequence, nameof(pages));
-        return new DeviceKeyValueCache(
-            device, layout, new PageTables(layout.Sequences, pageSize, pages, perSequence), isPaged: true);
+        return new DeviceKeyValueCache(layout, DeviceSequences.Paged(device, layout.Sequences, pageSize, pages, capacity));
     }
 
     /// <summary>Number of keys of a sequence.</summary>
     /// <param name="sequence">0 to sequences - 1.</param>
     /// <returns>The number.</returns>
     /// <exception cref="ArgumentOutOfRangeException">There is no such sequence.</exception>
-    public int Length(int sequence)
-    {
-        CheckSequence(sequence);
-        return _lengths[sequence];
-    }
+    public int Length(int sequence) => _sequences.Length(sequence);
 
     /// <summary>The pages of a sequence: key j is row j modulo <see cref="PageSize"/> of entry j / <see cref="PageSize"/>.</summary>
     /// <param name="sequence">0 to sequences - 1.</param>
     /// <returns>Numbers of pages, in the order of the keys.</returns>
     /// <exception cref="ArgumentOutOfRangeException">There is no such sequence.</exception>
-    public IReadOnlyList<int> PageTable(int sequence)
-    {
-        CheckSequence(sequence);
-        return IsPaged ? [.. _tables.Table(sequence)] : [sequence];
-    }
+    public IReadOnlyList<int> PageTable(int sequence) => _sequences.PageTable(sequence);
 
     /// <summary>The cache as a decode step reads it: some sequences that follow each other, or all.</summary>
     /// <param name="first">First sequence.</param>
@@ -123,15 +97,15 @@ public sealed class DeviceKeyValueCache : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">There are no such sequences.</exception>
     public CachedKeys View(int first = 0, int? count = null)
     {
-        CheckSequence(first);
+        _sequences.CheckSequence(first);
         int entries = count ?? (Layout.Sequences - first);
         Guard.Between(1, Layout.Sequences - first, entries, nameof(count));
         return new CachedKeys
         {
-            Key = _keys.Slice(0, IsPaged ? 0 : first, IsPaged ? Pages : entries),
-            Value = _values.Slice(0, IsPaged ? 0 : first, IsPaged ? Pages : entries),
-            Lengths = _deviceLengths.Slice(3, first, entries),
-            PageTable = _deviceTable?.Slice(2, first, entries),
+            Key = _sequences.Entries(_keys, first, entries),
+            Value = _sequences.Entries(_values, first, entries),
+            Lengths = _sequences.Lengths(first, entries),
+            PageTable = _sequences.Tables(first, entries),
         };
     }
 
@@ -145,11 +119,11 @@ public sealed class DeviceKeyValueCache : IDisposable
     /// <exception cref="SieveException">The device failed.</exception>
     public void Append(int sequence, AttentionTensor key, AttentionTensor value, AttentionStream? stream = null)
     {
-        CheckSequence(sequence);
+        _sequences.CheckSequence(sequence);
         CheckTensors(1, key, value);
-        _tables.CheckRoom(sequence, _lengths[sequence], key.Shape.Rows);
+        _sequences.CheckRoom(sequence, key.Shape.Rows);
         Store(sequence, 0, key, value, stream);
-        PublishLengths(stream);
+        _sequences.PublishLengths(stream);
     }
 
     /// <summary>Appends as many keys and values to every sequence. Nothing changes where an argument is refused.</summary>
@@ -162,13 +136,13 @@ public sealed class DeviceKeyValueCache : IDisposable
     public void Append(AttentionTensor key, AttentionTensor value, AttentionStream? stream = null)
     {
         CheckTensors(Layout.Sequences, key, value);
-        _tables.CheckRoomOfAll(_lengths, key.Shape.Rows);
+        _sequences.CheckRoomOfAll(key.Shape.Rows);
         for (int sequence = 0; sequence < Layout.Sequences; sequence++)
         {
             Store(sequence, sequence, key, value, stream);
         }
 
-        PublishLengths(stream);
+        _sequences.PublishLengths(stream);
     }
 
     /// <summary>Drops the keys of a sequence from <paramref name="length"/> on, for example rejected speculative ones.</summary>
@@ -177,55 +151,19 @@ public sealed class DeviceKeyValueCache : IDisposable
     /// <param name="stream">Where to enqueue the new length; the legacy default stream when absent.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such sequence, or it is shorter.</exception>
     /// <exception cref="SieveException">The device failed.</exception>
-    public void Truncate(int sequence, int length, AttentionStream? stream = null)
-    {
-        CheckSequence(sequence);
-        Guard.Between(0, _lengths[sequence], length, nameof(length));
-        _lengths[sequence] = length;
-        _tables.Shorten(sequence, length);
-        PublishLengths(stream);
-    }
+    public void Truncate(int sequence, int length, AttentionStream? stream = null) => _sequences.Truncate(sequence, length, stream);
 
     /// <summary>Gives the memory back, after the work that uses it.</summary>
     public void Dispose()
     {
         _keys.Dispose();
         _values.Dispose();
-        _deviceLengths.Dispose();
-        _deviceTable?.Dispose();
+        _sequences.Dispose();
     }
 
-    /// <summary>The sequences that a step decodes, which follow each other; and whether their rows have their keys.</summary>
-    internal CachedKeys View(AttentionMask mask, AttentionTensor query, string queryName, IReadOnlyList<int>? sequences)
-    {
-        ArgumentNullException.ThrowIfNull(query, queryName);
-        int[] chosen = sequences?.ToArray() ?? Enumerable.Range(0, Layout.Sequences).ToArray();
-        for (int n = 0; n < chosen.Length; n++)
-        {
-            Guard.Between(0, Layout.Sequences - 1, chosen[n], "Sequences");
-            if (chosen[n] != chosen[0] + n)
-            {
-                throw Guard.Values(
-                    "Sequences", $"Sequences holds {chosen[n]} after {chosen[n - 1]}; allowed on {Device.Name}: sequences that follow each other.");
-            }
-
-            if (mask.Causal && query.Shape.Rows > _lengths[chosen[n]])
-            {
-                throw Guard.Tensor(
-                    queryName,
-                    $"{queryName} has {query.Shape.Rows} rows and sequence {chosen[n]} has {_lengths[chosen[n]]} keys; " +
-                    "allowed: at most as many rows as keys. Append the keys of the new rows first.");
-            }
-        }
-
-        if (chosen.Length == 0 || chosen.Length != query.Shape.Batch)
-        {
-            throw Guard.Values(
-                "Sequences", $"Sequences has {chosen.Length} numbers and {queryName} has batch {query.Shape.Batch}; allowed: as many, at least 1.");
-        }
-
-        return View(chosen[0], chosen.Length);
-    }
+    /// <summary>The sequences that a step decodes.</summary>
+    internal CachedKeys View(AttentionMask mask, AttentionTensor query, string queryName, IReadOnlyList<int>? sequences) =>
+        View(_sequences.Choose(mask, query, queryName, sequences), query.Shape.Batch);
 
     private static void Check(CudaDevice device, KeyValueCacheLayout layout)
     {
@@ -243,27 +181,24 @@ public sealed class DeviceKeyValueCache : IDisposable
     private AttentionTensor RowsFirst(int channels)
     {
         using AttentionTensor memory = AttentionTensor.Allocate(
-            Layout.Type, new TensorShape(_tables.Count, _tables.Size, Layout.KeyHeads, channels), Device);
+            Layout.Type, new TensorShape(Pages, PageSize, Layout.KeyHeads, channels), Device);
         return memory.Permute(0, 2, 1, 3);
     }
 
     private void Store(int sequence, int entry, AttentionTensor key, AttentionTensor value, AttentionStream? stream)
     {
         int rows = key.Shape.Rows;
-        int old = _tables.Table(sequence).Count;
-        _tables.Extend(sequence, _lengths[sequence] + rows);
-        PublishTable(sequence, old, stream);
+        int length = _sequences.Length(sequence);
+        _sequences.Grow(sequence, rows, stream);
         for (int from = 0; from < rows;)
         {
-            int target = _lengths[sequence] + from;
+            int target = length + from;
             int count = Math.Min(PageSize - (target % PageSize), rows - from);
-            int page = IsPaged ? _tables.Table(sequence)[target / PageSize] : sequence;
+            int page = _sequences.Page(sequence, target);
             Copy(key, entry, from, _keys, page, target % PageSize, count, stream);
             Copy(value, entry, from, _values, page, target % PageSize, count, stream);
             from += count;
         }
-
-        _lengths[sequence] += rows;
     }
 
     private static void Copy(
@@ -275,29 +210,6 @@ public sealed class DeviceKeyValueCache : IDisposable
         using AttentionTensor target = whole.Slice(2, row, count);
         rows.CopyTo(target, stream);
     }
-
-    private void PublishLengths(AttentionStream? stream)
-    {
-        using AttentionTensor host = AttentionTensor.From<int>(_lengths, _deviceLengths.Shape);
-        host.CopyTo(_deviceLengths, stream);
-    }
-
-    /// <summary>Puts the pages that a sequence got into the table on the device.</summary>
-    private void PublishTable(int sequence, int old, AttentionStream? stream)
-    {
-        int[] added = [.. _tables.Table(sequence).Skip(old)];
-        if (_deviceTable is null || added.Length == 0)
-        {
-            return;
-        }
-
-        using AttentionTensor row = _deviceTable.Slice(2, sequence, 1);
-        using AttentionTensor target = row.Slice(3, old, added.Length);
-        using AttentionTensor host = AttentionTensor.From<int>(added, target.Shape);
-        host.CopyTo(target, stream);
-    }
-
-    private void CheckSequence(int sequence) => Guard.Between(0, Layout.Sequences - 1, sequence, nameof(sequence));
 
     private void CheckTensors(int batch, AttentionTensor key, AttentionTensor value)
     {

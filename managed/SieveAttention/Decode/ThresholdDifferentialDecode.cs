@@ -3,8 +3,10 @@ using SieveAttention.Decoding;
 
 namespace SieveAttention;
 
-/// <summary>Decoding with <see cref="ThresholdDifferentialAttention"/> over a <see cref="KeyValueCache"/>.</summary>
-public static class ThresholdDifferentialDecode
+/// <summary>
+/// Decoding with <see cref="ThresholdDifferentialAttention"/> over a <see cref="KeyValueCache"/> or a <see cref="DeviceThresholdCache"/>.
+/// </summary>
+public static partial class ThresholdDifferentialDecode
 {
     /// <summary>
     /// Computes one or a few new rows of growing sequences, whose keys and values have been appended to the cache already. Row i of
@@ -20,13 +22,15 @@ public static class ThresholdDifferentialDecode
     /// <returns>The result, owned by the caller: Float64 on the Reference device, Float32 on the Cpu device.</returns>
     /// <exception cref="ArgumentException">A tensor is missing, misshapen or in the wrong memory, or does not fit the cache.</exception>
     /// <exception cref="ArgumentOutOfRangeException">The mask has a query offset, or there is no such sequence.</exception>
-    /// <exception cref="NotSupportedException">The operator is on a CUDA device.</exception>
+    /// <exception cref="NotSupportedException">The operator is on a CUDA device, which takes a <see cref="DeviceThresholdCache"/>.</exception>
     /// <exception cref="ObjectDisposedException">A tensor has been disposed.</exception>
     public static ThresholdDifferentialResult Decode(
         this ThresholdDifferentialAttention attention, ThresholdDifferentialDecodeInputs inputs, KeyValueCache cache)
     {
         ArgumentNullException.ThrowIfNull(attention);
         ArgumentNullException.ThrowIfNull(inputs);
+        DeviceGuard.OnlyOn(
+            attention.Device, "Decode with a cache in host memory", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
         ThresholdDifferentialOptions options = attention.Options;
         AttentionDevice device = attention.Device;
         DecodePlan plan = DecodePlan.Build(

@@ -16,8 +16,10 @@ namespace SieveAttention;
 /// <remarks>
 /// Runs on every device, forward and backward; a CUDA device takes Float16 or BFloat16 inputs and no distance bias. An instance is immutable
 /// and may be used from several threads; tensors and streams are the caller's. Lambda from vectors and the gradient of the vectors are
-/// computed in float64 in host memory on every device; vectors in device memory are copied first, which waits. On a CUDA device calls are asynchronous: they enqueue on the
-/// stream and return; reading a result has to be ordered after them on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
+/// computed in float64 in host memory on every device; vectors in device memory are copied first, which waits. On the Cpu device nothing but
+/// the last digits of the gradients of keys and values depends on the number of threads. On a CUDA device calls are asynchronous: they
+/// enqueue on the stream and return; reading a result has to be ordered after them on the same stream, or after
+/// <see cref="AttentionStream.Synchronize"/>.
 /// </remarks>
 public sealed class DifferentialAttention
 {

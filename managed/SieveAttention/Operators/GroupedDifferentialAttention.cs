@@ -16,9 +16,9 @@ namespace SieveAttention;
 /// </summary>
 /// <remarks>
 /// Runs on every device, forward and backward; a CUDA device takes Float16 or BFloat16 inputs, Float32 logits and no distance bias. An
-/// instance is immutable and may be used from several threads; tensors and streams are the caller's. On a CUDA device calls are
-/// asynchronous: they enqueue on the stream and return; reading a result has to be ordered after them on the same stream, or after
-/// <see cref="AttentionStream.Synchronize"/>.
+/// instance is immutable and may be used from several threads; tensors and streams are the caller's. On the Cpu device nothing but the last
+/// digits of the gradients of keys and values depends on the number of threads. On a CUDA device calls are asynchronous: they enqueue on the
+/// stream and return; reading a result has to be ordered after them on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
 /// </remarks>
 public sealed class GroupedDifferentialAttention
 {

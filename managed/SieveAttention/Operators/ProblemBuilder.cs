@@ -224,6 +224,10 @@ internal static class ProblemBuilder
     internal static void CheckCounts(AttentionDevice device, in AttentionProblem problem, AttentionTensor counts, string name) =>
         TensorGuard.Output(counts, name, device, problem.RowShape, RowAxes, TensorType.Int32);
 
+    /// <summary>Checks a bitmap of 64 x 64 tiles, two bits a tile.</summary>
+    internal static void CheckTiles(AttentionDevice device, in AttentionProblem problem, AttentionTensor tiles, string name) =>
+        TensorGuard.Output(tiles, name, device, problem.TileShape, "[batch, query heads, query tiles, words]", TensorType.Int32);
+
     /// <summary>Checks an upstream gradient.</summary>
     internal static void CheckOutputGradient(AttentionDevice device, in AttentionProblem problem, AttentionTensor gradient, string name)
     {

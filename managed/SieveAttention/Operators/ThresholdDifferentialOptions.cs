@@ -30,6 +30,13 @@ public sealed record ThresholdDifferentialOptions
     /// <summary>How a CUDA device runs it.</summary>
     public KernelOptions Kernels { get; init; } = new();
 
+    /// <summary>
+    /// Images of queries and keys by which Forward on a CUDA device rules most pairs out, None or EightBits; the result is the same, bit for
+    /// bit. Worth it from some thousand keys on where few pairs survive, a loss where many do; docs/kernels.md has measurements. Devices
+    /// without such a kernel pass over it, decode has the screen of its cache.
+    /// </summary>
+    public KeyScreen Screen { get; init; }
+
     /// <summary>Whether a second view has a weight, so that its tensors have to be given.</summary>
     internal bool NeedsSecondView => HeadLambda is { } lambda ? lambda.Any(value => value != 0) : Lambda != 0;
 
@@ -50,6 +57,11 @@ public sealed record ThresholdDifferentialOptions
         Guard.Positive(Kappa, nameof(Kappa));
         Guard.Finite(Lambda, nameof(Lambda));
         Guard.AtLeast(1, Power, nameof(Power));
+        if (Screen is not (KeyScreen.None or KeyScreen.EightBits))
+        {
+            throw Guard.OutOfRange(nameof(Screen), Screen, "None, EightBits");
+        }
+
         ArgumentNullException.ThrowIfNull(Mask);
         ArgumentNullException.ThrowIfNull(Epilogue);
         Mask.Validate();

@@ -34,6 +34,9 @@ internal readonly record struct AttentionProblem(
     /// <summary>Shape of tensors with one value a query row: survivors, gate.</summary>
     internal TensorShape RowShape => new(Batch, QueryHeads, Queries, 1);
 
+    /// <summary>Shape of a bitmap of tiles of 64 rows x 64 keys, 16 of a row of tiles in a word.</summary>
+    internal TensorShape TileShape => new(Batch, QueryHeads, (Queries + 63) / 64, (Keys + 1023) / 1024);
+
     /// <summary>The key and value head of a query head.</summary>
     internal int KeyHead(int queryHead) => queryHead / (QueryHeads / KeyHeads);
 

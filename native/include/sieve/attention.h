@@ -445,6 +445,19 @@ SIEVE_API int32_t sieve_products_run(const sieve_context *context, int32_t path,
  */
 
 /**
+ * Images of rows by which threshold differential attention rules out most pairs of query and key without their exact
+ * scores. Survivors and results are the same, bit for bit; only the time differs.
+ */
+typedef enum sieve_tda_screen {
+  /** No images. */
+  SIEVE_TDA_SCREEN_NONE = 0,
+  /** 8 bits a channel. */
+  SIEVE_TDA_SCREEN_INT8 = 1,
+  /** 4 bits a channel: in a cache a quarter of the bytes of the keys, and some more candidates. Not in forward. */
+  SIEVE_TDA_SCREEN_INT4 = 2
+} sieve_tda_screen;
+
+/**
  * Threshold differential attention, forward (arXiv 2601.12145).
  *
  *   s_t = cosine(query_t[i], key_t[j]),   tau_i = beta * sqrt(2 max(ln(n_i / kappa), 0) / head_dim),   n_i = visible
@@ -455,8 +468,12 @@ SIEVE_API int32_t sieve_products_run(const sieve_context *context, int32_t path,
 typedef struct sieve_tda_forward_arguments {
   /** sizeof(sieve_tda_forward_arguments). */
   uint32_t struct_size;
-  /** Must be zero. */
-  int32_t reserved;
+  /**
+   * SIEVE_TDA_SCREEN_NONE, or SIEVE_TDA_SCREEN_INT8 where few pairs are expected to survive: worth it from some
+   * thousand keys on, a loss where many pairs survive (docs/kernels.md has figures). Paths without such a kernel pass
+   * over it.
+   */
+  int32_t screen;
   /** [batch, query heads, queries, head_dim], float16 or bfloat16. */
   sieve_tensor query1;
   /** [batch, key heads, keys, head_dim], dtype of query1. */
@@ -502,15 +519,74 @@ SIEVE_API int32_t sieve_tda_forward(const sieve_context *context, const sieve_at
                                     const sieve_tda_forward_arguments *arguments, void *workspace,
                                     uint64_t workspace_bytes, void *stream);
 
-/** Images of cached keys by which decode rules most of them out without reading them (see sieve_tda_cache). */
-typedef enum sieve_tda_screen {
-  /** No images. */
-  SIEVE_TDA_SCREEN_NONE = 0,
-  /** 8 bits a channel: half of the bytes of the keys, few keys are left to read. */
-  SIEVE_TDA_SCREEN_INT8 = 1,
-  /** 4 bits a channel: a quarter of the bytes, some more keys are left. */
-  SIEVE_TDA_SCREEN_INT4 = 2
-} sieve_tda_screen;
+/**
+ * Threshold differential attention, backward: gradients of a scalar whose derivative by output is output_gradient. The
+ * problem is that of the forward call. Gradients are optional: data = NULL means not wanted.
+ *
+ * Pairs without a survivor cost nothing but finding them: with the bitmap of the forward call only its tiles are
+ * visited; without it, or with a norm (whose gradient needs the sums before it), forward runs again inside the call.
+ */
+typedef struct sieve_tda_backward_arguments {
+  /** sizeof(sieve_tda_backward_arguments). */
+  uint32_t struct_size;
+  /** Must be zero. */
+  int32_t reserved;
+  /** The input of the forward call. */
+  sieve_tensor query1;
+  /** The input of the forward call. */
+  sieve_tensor key1;
+  /** The input of the forward call. */
+  sieve_tensor query2;
+  /** The input of the forward call. */
+  sieve_tensor key2;
+  /** The input of the forward call. */
+  sieve_tensor value;
+  /** [batch, query heads, queries, value_dim], dtype of query1. */
+  sieve_tensor output_gradient;
+  /**
+   * Optional: the result of the forward call. Not used with SIEVE_NORM_RMS, nor where lambda is the value 0 and a gradient
+   * of lambda is wanted.
+   */
+  sieve_tensor survivor_tiles;
+  /** Like query1, dtype of query1 or float32. */
+  sieve_tensor query1_gradient;
+  /** Like key1, dtype of query1 or float32; summed over the query heads of the group. */
+  sieve_tensor key1_gradient;
+  /** Like query2, dtype of query1 or float32; absent where query2 is. */
+  sieve_tensor query2_gradient;
+  /** Like key2, dtype of query1 or float32; absent where query2 is. */
+  sieve_tensor key2_gradient;
+  /** Like value, dtype of query1 or float32; summed over the query heads of the group. */
+  sieve_tensor value_gradient;
+  /** Float32 [batch, query heads, queries, 1]: gradient of the gate's logits. Only with a gate. */
+  sieve_tensor gate_gradient;
+  /** Device memory, one float for each value channel: gradient of problem.norm_gain (of gains of 1 where it is NULL). Only
+   * with SIEVE_NORM_RMS; NULL = not wanted. */
+  float *norm_gain_gradient;
+  /** Device memory, one float for each query head; the gradient of a beta that heads share is their sum. NULL = not wanted. */
+  float *beta_gradient;
+  /** The same for kappa. */
+  float *kappa_gradient;
+  /** The same for lambda; NULL where query2 is absent. */
+  float *lambda_gradient;
+  /** Of the forward call. */
+  sieve_scalar beta;
+  /** Of the forward call. */
+  sieve_scalar lambda;
+  /** Of the forward call. */
+  float kappa;
+  /** Of the forward call. */
+  float power;
+} sieve_tda_backward_arguments;
+
+/** Bytes of workspace for sieve_tda_backward; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_tda_backward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                               const sieve_tda_backward_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues threshold differential attention, backward. Bitwise repeatable, whatever problem.repeatability asks for. */
+SIEVE_API int32_t sieve_tda_backward(const sieve_context *context, const sieve_attention_problem *problem,
+                                     const sieve_tda_backward_arguments *arguments, void *workspace,
+                                     uint64_t workspace_bytes, void *stream);
 
 /**
  * A cache of keys and values for threshold differential attention, and what it keeps beside them. It is contiguous, one
@@ -579,7 +655,8 @@ SIEVE_API int32_t sieve_tda_append(const sieve_context *context, const sieve_tda
  * their places. problem.key_lengths says how many keys of each entry are valid; the work adapts to it on the device, so
  * a captured graph replays with grown caches. The rows stand at the end of each entry's keys unless the problem says
  * otherwise. Value rows are read for survivors only. A screen changes which bytes are read, not the result: the same
- * keys survive, and for equal splits the output is the same bit for bit.
+ * keys survive, and for equal splits the output is the same bit for bit. With more than 32 rows (queries * query heads /
+ * key heads) the images are not read, because so many rows ask for so many keys that reading all of them is faster.
  */
 typedef struct sieve_tda_decode_arguments {
   /** sizeof(sieve_tda_decode_arguments). */

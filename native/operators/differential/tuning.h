@@ -24,7 +24,6 @@ struct StreamShape {
   static constexpr int kViews = 1;
   static constexpr int kStreams = 2;
   static constexpr int kKeyStreams = kKeys;
-  static constexpr int kKeyScalars = 0;
   static constexpr int kRowScalars = 0;
   static constexpr int kConsumers = 2;
   static constexpr int kRows = 64;

@@ -23,7 +23,6 @@ template <class ShapeType>
 struct Weights {
   using Shape = ShapeType;
   using Arguments = WeightArguments;
-  static constexpr bool kSkipsEmpty = false;
   static constexpr float kSlack = 8.0f;
   using Scores = Accumulators<Shape::kRowTiles, Shape::kKeyChunk>;
   using Rows = RowScalars<Shape::kRows>;

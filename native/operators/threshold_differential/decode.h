@@ -10,8 +10,8 @@
 //     each warp: every 4th chunk of 64 keys
 //       16 keys x 8 rows: scores of both views (mma), times inverse norms, minus tau            } attend
 //       any survivor? -> (key, row, weight) to the warp's list
-//       list full -> value rows of the survivors, several on their way at once, add to the       } flush
-//       warp's partial result
+//       list full -> sorted by rows; value rows of the survivors, several on their way at once,  } flush
+//       add to the warp's partial result, which every row reads and writes once a list
 //   second launch (device/decode_combine.h): partial results add, epilogue
 //
 // With a screen (screen.h) the ring holds images of the keys instead, 32 a step; keys that the bound does not rule out
@@ -24,7 +24,7 @@
 // lanes reads 64 bytes of a key at once). Rows see at most 64 tile rows, so 1 to 8 tiles are multiplied per key
 // operand.
 //
-// Shared memory: rings of 4 warps, 64-72 KB; lists, 9 KB; the rows, 0.5-4 KB a tile (8 rows) and half of that as
+// Shared memory: rings of 4 warps, 40-72 KB; lists, 8 KB; the rows, 0.5-4 KB a tile (8 rows) and half of that as
 // images. Registers: the key operand (views x head_dim / 4) dominates. Keys behind the end are not read; what rows do
 // not see is masked after scaling, so it may hold NaN.
 #pragma once
@@ -63,17 +63,21 @@ struct DecodeRows {
   float inverse_norm[2][kMostDecodeRows];
   float lambda[kMostDecodeRows];
   KeyRange range[kMostDecodeRows];
+  uint8_t head[kMostDecodeRows];  // in the group
+  uint8_t query[kMostDecodeRows];
+  int64_t partial[kMostDecodeRows];  // where the first warp's partial results begin
   // The bound of a row is scale_v z.z + rho_v slope + level, all divided by the row's scale.
   float slope[2][kMostDecodeRows];
   float level[2][kMostDecodeRows];
 };
 
+// Its size is what three blocks of images of 4 bits, 32 rows of 128 channels, leave.
 struct SurvivorList {
-  static constexpr int kRoom = 192;
-  static constexpr int kMostAdded = 128;  // by one tile of rows: 16 keys x 8 rows
+  static constexpr int kRoom = 176;  // at least the 16 keys x 8 rows of a tile
   int key[kRoom];
   float weight[kRoom];
   uint8_t row[kRoom];
+  uint8_t order[kRoom];  // entries row by row, those of a row as they were listed
 };
 
 struct CandidateList {
@@ -168,6 +172,10 @@ __device__ inline void load_rows(DecodeShared<Shape> &shared, const DecodeCall &
       shared.rows.threshold[row] = tau;
       shared.rows.lambda[row] = a.lambda.at(head);
       shared.rows.range[row] = range;
+      shared.rows.head[row] = static_cast<uint8_t>(packed % a.problem.group);
+      shared.rows.query[row] = static_cast<uint8_t>(query);
+      shared.rows.partial[row] = partial_row(a.problem, work.split * kDecodeWarps, work.sequence.batch, head, query) *
+                                 static_cast<int64_t>(a.value_dim);
     }
     if constexpr (Shape::kScreen != Screen::kNone) {
       float unit[8];
@@ -207,23 +215,18 @@ struct DecodeWarp {
   const int warp;
   const int lane = lane_index();
   const int tiles = decode_tiles(a.rows);
+  float *const partials = a.partial_outputs + partial_row(a.problem, warp, 0, 0, 0) * a.value_dim;  // of this warp
   int count = 0;       // survivors in the list
   int candidates = 0;  // keys in the list
 
   // First channel of this lane's vector i of a value row: two channels a vector.
   __device__ int channel(int i) const { return i * 64 + lane * 2; }
-  __device__ float *partial(int row) const {
-    row += a.first_row;
-    const int query = row / a.problem.group, head = work.key_head * a.problem.group + row % a.problem.group;
-    return a.partial_outputs +
-           partial_row(a.problem, work.split * kDecodeWarps + warp, work.sequence.batch, head, query) * a.value_dim;
-  }
+  __device__ float *partial(int row) const { return partials + shared.rows.partial[row] + channel(0); }
 
   __device__ void begin() {
-    for (int row = 0; row < a.rows; ++row)
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        if (channel(i) < a.value_dim) *reinterpret_cast<float2 *>(partial(row) + channel(i)) = make_float2(0.0f, 0.0f);
+    const float2 zeros[2] = {};
+#pragma unroll 1
+    for (int row = 0; row < a.rows; ++row) store(row, zeros);
   }
 
   // kMasked: not all rows see all of the keys, or some are none.
@@ -271,7 +274,7 @@ struct DecodeWarp {
 
   // Survivors of a tile go to the list, the keys of a row in their order.
   __device__ void collect(const KeyOperand<Shape> &keys, const float (&e)[kViews][4], int row) {
-    if (count > SurvivorList::kRoom - SurvivorList::kMostAdded) flush();
+    if (count > SurvivorList::kRoom - 16 * min(8, a.rows - (row & ~7))) flush();
     SurvivorList &list = shared.survivors[warp];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -298,8 +301,7 @@ struct DecodeWarp {
 
   // Integer sums have no order; survivors are few, so they need no registers.
   __device__ void count_survivor(int view, int row) const {
-    row += a.first_row;
-    const int query = row / a.problem.group, head = work.key_head * a.problem.group + row % a.problem.group;
+    const int head = work.key_head * a.problem.group + shared.rows.head[row], query = shared.rows.query[row];
     atomicAdd(static_cast<int32_t *>(a.survivors[view].row(work.sequence.batch, head, query, 4)), 1);
   }
 
@@ -316,21 +318,43 @@ struct DecodeWarp {
     }
   }
 
-  // Adds the listed survivors' value rows to the partial results, in fp32 and in the order of the list.
+  // Puts the list in the order of its rows.
+  __device__ void sort(SurvivorList &list) const {
+    int placed = 0;
+#pragma unroll 1
+    for (int row = 0; row < a.rows; ++row)
+#pragma unroll 1
+      for (int first = 0; first < count; first += 32) {
+        const int entry = first + lane;
+        const bool mine = entry < count && list.row[entry] == row;
+        const uint32_t all = __ballot_sync(0xffffffffu, mine);
+        if (mine) list.order[placed + __popc(all & ((1u << lane) - 1))] = static_cast<uint8_t>(entry);
+        placed += __popc(all);
+      }
+    __syncwarp();
+  }
+
+  // Adds the listed survivors' value rows to the partial results, in fp32, those of a row in the order of the keys.
   __device__ void flush() {
     constexpr int kBatch = 8;  // value rows on their way at once
     __syncwarp();
-    const SurvivorList &list = shared.survivors[warp];
-    const TensorView &value = a.cache.value;
+    SurvivorList &list = shared.survivors[warp];
+    sort(list);
     int current = -1;
     float2 sum[2];
+    int64_t place = 0;  // where the value row of entry first / 32 * 32 + lane lies
+#pragma unroll 1
     for (int first = 0; first < count; first += kBatch) {
+      if (first % 32 == 0) {
+        const int key = list.key[list.order[min(first + lane, count - 1)]];
+        place =
+            key_place(a.cache, page_of(a.cache, work.sequence.batch, key), key).offset(a.cache.value, work.key_head);
+      }
       uint32_t values[kBatch][2];
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
-        const int key = list.key[min(first + n, count - 1)];
-        const KeyPlace place = key_place(a.cache, page_of(a.cache, work.sequence.batch, key), key);
-        const uint16_t *row = static_cast<const uint16_t *>(value.data) + place.offset(value, work.key_head);
+        const uint16_t *row = static_cast<const uint16_t *>(a.cache.value.data) +
+                              __shfl_sync(0xffffffffu, static_cast<long long>(place), first % 32 + n);
 #pragma unroll
         for (int i = 0; i < 2; ++i)
           if (channel(i) < a.value_dim) values[n][i] = __ldg(reinterpret_cast<const uint32_t *>(row + channel(i)));
@@ -338,8 +362,8 @@ struct DecodeWarp {
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
         if (first + n >= count) break;
-        const int row = list.row[first + n];
-        const float weight = list.weight[first + n];
+        const int entry = list.order[first + n], row = list.row[entry];
+        const float weight = list.weight[entry];
         if (row != current) {
           if (current >= 0) store(current, sum);
           load(row, sum);
@@ -361,14 +385,16 @@ struct DecodeWarp {
 
   // A lane reads and writes its own channels only.
   __device__ void load(int row, float2 (&sum)[2]) const {
+    const float *target = partial(row);
 #pragma unroll
     for (int i = 0; i < 2; ++i)
-      if (channel(i) < a.value_dim) sum[i] = *reinterpret_cast<const float2 *>(partial(row) + channel(i));
+      if (channel(i) < a.value_dim) sum[i] = *reinterpret_cast<const float2 *>(target + i * 64);
   }
   __device__ void store(int row, const float2 (&sum)[2]) const {
+    float *target = partial(row);
 #pragma unroll
     for (int i = 0; i < 2; ++i)
-      if (channel(i) < a.value_dim) *reinterpret_cast<float2 *>(partial(row) + channel(i)) = sum[i];
+      if (channel(i) < a.value_dim) *reinterpret_cast<float2 *>(target + i * 64) = sum[i];
   }
 };
 

@@ -1,4 +1,5 @@
-// Launch of the Hopper forward: inverse norms, tensor maps, then the sparse pipeline with this operator's policy.
+// Launch of the Hopper forward: inverse norms (and images), tensor maps, then the sparse pipeline with this operator's
+// policy.
 #pragma once
 
 #include <algorithm>
@@ -19,11 +20,21 @@ cudaError_t launch_forward_sm90(const ForwardPlan &plan, cudaStream_t stream) {
   const TensorMapShape query_shape{plan.tensor_batch, plan.problem.query_heads, plan.query_rows, plan.head_dim};
   const TensorMapShape key_shape{plan.tensor_batch, key_heads, plan.key_rows, plan.head_dim};
   const TensorMapShape value_shape{plan.tensor_batch, key_heads, plan.key_rows, plan.value_dim};
-  cudaError_t error = encode_tensor_map(&a.value, plan.value, value_shape, Shape::kKeyBlock, kBfloat16);
+  cudaError_t error = cudaSuccess;
+  if constexpr (!Shape::kImages)
+    error = encode_tensor_map(&a.value, plan.value, value_shape, Shape::kKeyBlock, kBfloat16);
   for (int view = 0; view < Shape::kViews && error == cudaSuccess; ++view) {
     error = encode_tensor_map(&a.query[view], plan.query[view], query_shape, Shape::kRows, kBfloat16);
-    if (error == cudaSuccess)
+    if (error != cudaSuccess) break;
+    if constexpr (Shape::kImages) {
+      const TensorMapShape image_shape{plan.tensor_batch, key_heads, plan.key_rows, Shape::kHeadDim};
+      const TensorView images{plan.key_images[view].values, key_heads * plan.key_rows * Shape::kHeadDim,
+                              plan.key_rows * Shape::kHeadDim, Shape::kHeadDim};
+      error = encode_tensor_map(&a.key[view], images, image_shape, Shape::kKeyBlock, byte_element(Shape::kHeadDim));
+    } else {
       error = encode_tensor_map(&a.key[view], plan.key[view], key_shape, Shape::kKeyBlock, kBfloat16);
+    }
+    a.key_rows[view] = plan.key[view];
   }
   if (error != cudaSuccess) return error;
 
@@ -31,14 +42,19 @@ cudaError_t launch_forward_sm90(const ForwardPlan &plan, cudaStream_t stream) {
   a.problem = plan.problem;
   a.output = plan.output;
   a.output_type = plan.output_type;
+  a.head_dim = plan.head_dim;
   a.value_dim = plan.value_dim;
   a.order = tile_order(plan.problem, Shape::kRows, (Shape::kViews * plan.head_dim + plan.value_dim) * 2,
                        plan.multiprocessors);
   a.tiles = a.order.blocks * plan.problem.query_heads * plan.problem.batch;
   a.next_tile = plan.next_tile;
-  a.policy = weight_arguments(plan);
+  static_cast<WeightArguments &>(a.policy) = weight_arguments(plan);
+  for (int view = 0; view < Shape::kViews; ++view) {
+    a.policy.query_images[view] = plan.query_images[view];
+    a.policy.key_images[view] = plan.key_images[view];
+  }
 
-  error = launch_inverse_norms(plan, kBfloat16, stream);
+  error = Shape::kImages ? launch_image_rows(plan, kBfloat16, stream) : launch_inverse_norms(plan, kBfloat16, stream);
   if (error != cudaSuccess) return error;
   const auto kernel = sparse_forward_sm90<Policy>;
   constexpr size_t kSharedMemory = sizeof(SparseForwardSm90SharedMemory<Shape>);

@@ -12,6 +12,7 @@ namespace sieve::threshold_differential {
 
 constexpr float kNormFloor = 1e-12f;
 constexpr int kInverseNormThreads = 256;
+constexpr int kNormedRows = 64;  // rows of one head that a thread block takes
 
 // Up to four tensors are done by one launch.
 struct InverseNormArguments {
@@ -19,7 +20,8 @@ struct InverseNormArguments {
   float *inverse_norms[4];  // [batch, heads, rows]
   int32_t heads[4];
   int32_t rows[4];
-  int64_t count[4];    // batch * heads * rows
+  int32_t batch;
+  int32_t channels;
   int32_t *next_tile;  // or nullptr
 };
 
@@ -42,27 +44,57 @@ __device__ inline float inverse_norm(const uint4 &values) {
   return 1.0f / (norm < kNormFloor ? kNormFloor : norm);  // NaN stays NaN
 }
 
-// Neighbouring lanes read one row, 16 bytes each; blockIdx.y names the tensor.
-template <typename Element, int kHeadDim>
-__global__ void __launch_bounds__(kInverseNormThreads) inverse_norms(const __grid_constant__ InverseNormArguments a) {
-  constexpr int kLanes = kHeadDim / 8;
-  ptx::griddepcontrol_launch_dependents();
-  const int tensor = static_cast<int>(blockIdx.y);
-  if (blockIdx.x == 0 && tensor == 0 && threadIdx.x == 0 && a.next_tile != nullptr) *a.next_tile = 0;
-  const int64_t index = (static_cast<int64_t>(blockIdx.x) * kInverseNormThreads + threadIdx.x) / kLanes;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const bool inside = index < a.count[tensor];
-  uint4 values{};
-  if (inside) {
-    const int64_t row = index % a.rows[tensor], head = index / a.rows[tensor] % a.heads[tensor],
-                  batch = index / a.rows[tensor] / a.heads[tensor];
+// The rows of this thread block (blockIdx.y names the tensor, blockIdx.x counts 64 rows of one head after another), of
+// which a thread has one a pass, 8 channels of it.
+template <int kHeadDim>
+struct NormedRows {
+  static constexpr int kLanes = kHeadDim / 8;
+  static constexpr int kRowsOfPass = kInverseNormThreads / kLanes, kPasses = kNormedRows / kRowsOfPass;
+
+  int tensor;
+  int64_t head;  // of all batch entries
+  int group;     // of 64 rows
+  uint4 values[kPasses];  // zeros outside
+
+  __device__ int lane() const { return static_cast<int>(threadIdx.x) % kLanes; }
+  __device__ int row(int pass) const {
+    return group * kNormedRows + pass * kRowsOfPass + static_cast<int>(threadIdx.x) / kLanes;
+  }
+  __device__ bool inside(const InverseNormArguments &a, int pass) const { return row(pass) < a.rows[tensor]; }
+  __device__ int64_t index(const InverseNormArguments &a, int pass) const { return head * a.rows[tensor] + row(pass); }
+
+  // False where the tensor has no such rows.
+  __device__ bool load(const InverseNormArguments &a) {
+    tensor = static_cast<int>(blockIdx.y);
+    const int groups = (a.rows[tensor] + kNormedRows - 1) / kNormedRows, block = static_cast<int>(blockIdx.x);
+    head = block / groups;
+    group = block % groups;
+    const int batch = static_cast<int>(head) / a.heads[tensor];
+    if (batch >= a.batch) return false;
     const TensorView &view = a.tensor[tensor];
     const uint16_t *source = static_cast<const uint16_t *>(view.data) + batch * view.batch_stride +
-                             head * view.head_stride + row * view.row_stride + lane * 8;
-    values = *reinterpret_cast<const uint4 *>(source);
+                             static_cast<int>(head) % a.heads[tensor] * view.head_stride + lane() * 8;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      values[pass] = uint4{};
+      if (inside(a, pass) && lane() * 8 < a.channels)
+        values[pass] = *reinterpret_cast<const uint4 *>(source + row(pass) * view.row_stride);
+    }
+    return true;
   }
-  const float inverse = inverse_norm<Element, kLanes>(values);
-  if (inside && lane == 0) a.inverse_norms[tensor][index] = inverse;
+};
+
+template <typename Element, int kHeadDim>
+__global__ void __launch_bounds__(kInverseNormThreads) inverse_norms(const __grid_constant__ InverseNormArguments a) {
+  ptx::griddepcontrol_launch_dependents();
+  NormedRows<kHeadDim> rows;
+  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0 && a.next_tile != nullptr) *a.next_tile = 0;
+  if (!rows.load(a)) return;
+#pragma unroll
+  for (int pass = 0; pass < rows.kPasses; ++pass) {
+    const float inverse = inverse_norm<Element, rows.kLanes>(rows.values[pass]);
+    if (rows.inside(a, pass) && rows.lane() == 0) a.inverse_norms[rows.tensor][rows.index(a, pass)] = inverse;
+  }
 }
 
 }  // namespace sieve::threshold_differential

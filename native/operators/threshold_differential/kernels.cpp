@@ -16,20 +16,28 @@ namespace sieve::threshold_differential {
 SIEVE_FORWARD_SHAPES(SIEVE_DECLARE, sm80, bf16, )
 SIEVE_FORWARD_SHAPES(SIEVE_DECLARE, sm80, fp16, )
 #if SIEVE_WITH_SM90
-SIEVE_FORWARD_SHAPES(SIEVE_DECLARE, sm90, bf16, )
-SIEVE_FORWARD_SHAPES(SIEVE_DECLARE, sm90, fp16, )
+#define SIEVE_DECLARE_SCREENED(NAME, DTYPE, HEAD_DIM, VALUE_DIM) \
+  SIEVE_DECLARE(NAME, DTYPE, HEAD_DIM, VALUE_DIM)                \
+  SIEVE_DECLARE(NAME##_images, DTYPE, HEAD_DIM, VALUE_DIM)
+SIEVE_FORWARD_SHAPES(SIEVE_DECLARE_SCREENED, sm90, bf16, )
+SIEVE_FORWARD_SHAPES(SIEVE_DECLARE_SCREENED, sm90, fp16, )
 #endif
 
 namespace {
 struct CompiledShape {
   int32_t path, dtype, head_dim, value_dim;
-  int (*launch[2])(const ForwardPlan &plan, void *stream);
+  ForwardLaunch launch[2], launch_screened[2];
 };
 
 #define SIEVE_GENERIC(NAME, DTYPE, HEAD_DIM, VALUE_DIM) \
-  {SIEVE_PATH_GENERIC, DTYPE, HEAD_DIM, VALUE_DIM, {NAME##_one_view, NAME##_two_views}},
+  {SIEVE_PATH_GENERIC, DTYPE, HEAD_DIM, VALUE_DIM, {NAME##_one_view, NAME##_two_views}, {}},
 #define SIEVE_HOPPER(NAME, DTYPE, HEAD_DIM, VALUE_DIM) \
-  {SIEVE_PATH_HOPPER, DTYPE, HEAD_DIM, VALUE_DIM, {NAME##_one_view, NAME##_two_views}},
+  {SIEVE_PATH_HOPPER,                                  \
+   DTYPE,                                              \
+   HEAD_DIM,                                           \
+   VALUE_DIM,                                          \
+   {NAME##_one_view, NAME##_two_views},                \
+   {NAME##_images_one_view, NAME##_images_two_views}},
 constexpr CompiledShape kShapes[] = {
     SIEVE_FORWARD_SHAPES(SIEVE_GENERIC, sm80, bf16, SIEVE_DTYPE_BFLOAT16)  //
     SIEVE_FORWARD_SHAPES(SIEVE_GENERIC, sm80, fp16, SIEVE_DTYPE_FLOAT16)   //
@@ -59,7 +67,8 @@ constexpr List list_kernels() {
         previous = &shape;
         list.kernels[list.count++] = {{SIEVE_OPERATION_TDA, SIEVE_DIRECTION_FORWARD, shape.path, shape.dtype, head_dim,
                                        value_dim, shape.path == SIEVE_PATH_HOPPER ? 90 : 80},
-                                      {shape.launch[0], shape.launch[1]}};
+                                      {shape.launch[0], shape.launch[1]},
+                                      {shape.launch_screened[0], shape.launch_screened[1]}};
       }
     }
   return list;

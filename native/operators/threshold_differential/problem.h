@@ -7,6 +7,27 @@
 
 namespace sieve::threshold_differential {
 
+// Images of rows for a screen (image_rows.h); values = nullptr: none.
+struct ImageRows {
+  int8_t *values = nullptr;  // [batch, heads, rows, image_dim]
+  float *scales = nullptr;   // of queries
+  float *distances = nullptr;  // of queries [batch, heads, rows], of keys [batch, heads, image_groups(rows)]
+};
+
+// Groups of 64 keys, of which the largest distance is kept.
+#ifdef __CUDACC__
+__host__ __device__
+#endif
+    constexpr int64_t
+    image_groups(int64_t rows) {
+  return (rows + 63) / 64;
+}
+
+// Channels of an image.
+constexpr int32_t image_dim(int32_t head_dim) {
+  return head_dim <= 64 ? 64 : 128;
+}
+
 // Everything a launch needs. Made by abi/ from validated arguments; nothing is decided after it.
 struct ForwardPlan {
   ProblemView problem;
@@ -29,14 +50,20 @@ struct ForwardPlan {
   float power = 2;
   float *query_inverse_norms[2] = {};
   float *key_inverse_norms[2] = {};
+  ImageRows query_images[2];
+  ImageRows key_images[2];
   int32_t *next_tile = nullptr;  // counter of kernels whose blocks compute many tiles
   int32_t multiprocessors = 0;
 };
 
-// One compiled forward: what it is, and its launches for one and for two views. Returns a cudaError_t.
+// Returns a cudaError_t.
+using ForwardLaunch = int (*)(const ForwardPlan &plan, void *stream);
+
+// One compiled forward: what it is, and its launches for one and for two views, without and with images.
 struct ForwardKernel {
   KernelDescription description;
-  int (*launch[2])(const ForwardPlan &plan, void *stream);
+  ForwardLaunch launch[2];
+  ForwardLaunch launch_screened[2];  // nullptr = not on this path
 };
 
 // The only list of supported shapes; empty in a build without kernels.

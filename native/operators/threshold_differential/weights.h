@@ -73,6 +73,11 @@ struct RowNumbers {
     return a.key_inverse_norms[view] +
            (static_cast<int64_t>(batch) * (problem.query_heads / problem.group) + key_head) * a.key_rows;
   }
+  __device__ static int64_t query_index(const WeightArguments &a, const ProblemView &problem, const Sequence &sequence,
+                                        int head, int row) {
+    return (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start +
+           row;
+  }
 
   // Runs on one thread for every row of the block, and clears the results that survivors are counted in.
   __device__ static void begin_row(const WeightArguments &a, const ProblemView &problem, const Sequence &sequence,
@@ -83,8 +88,7 @@ struct RowNumbers {
     scalars[kThreshold] =
         inside ? threshold(a.beta.at(head), a.kappa, range.end - range.first, a.head_dim) : __int_as_float(0x7f800000);
     if constexpr (kScaled) scalars[kWeightScale] = weight_scale(a, scalars[kThreshold], a.lambda.at(head));
-    const int64_t index =
-        (static_cast<int64_t>(sequence.batch) * problem.query_heads + head) * a.query_rows + sequence.query_start + row;
+    const int64_t index = query_index(a, problem, sequence, head, row);
     if (inside && row % kSurvivorTile == 0 && a.survivor_tiles.words.data != nullptr)
       a.survivor_tiles.clear(problem, sequence, head, row / kSurvivorTile);
 #pragma unroll
@@ -101,7 +105,6 @@ template <class ShapeType>
 struct Weights : RowNumbers<ShapeType> {
   using Shape = ShapeType;
   using Arguments = WeightArguments;
-  static constexpr bool kSkipsEmpty = true;
   using Scores = Accumulators<Shape::kRowTiles, Shape::kKeyChunk>;
   using Numbers = RowNumbers<Shape>;
   using Numbers::kInverseNorm;

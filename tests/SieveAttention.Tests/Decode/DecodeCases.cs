@@ -46,6 +46,20 @@ internal static class DecodeCases
         Mask = new AttentionMask { Window = 100 },
     };
 
+    /// <summary>Two views; about one key in ten survives: values count, and so do thresholds.</summary>
+    public static ThresholdDifferentialOptions ThresholdOptions { get; } = new() { Beta = 0.35, Lambda = 0.5 };
+
+    /// <summary>With <see cref="GatedFeed"/>: everything that belongs to rows.</summary>
+    public static ThresholdDifferentialOptions GatedThresholdOptions { get; } = new()
+    {
+        Beta = 0.3,
+        Lambda = -0.7,
+        Kappa = 3,
+        Power = 1.5,
+        Epilogue = new OutputEpilogue { Norm = OutputNorm.Rms, NormEpsilon = 1e-4, OutputScale = 0.7 },
+        Mask = new AttentionMask { Window = 100 },
+    };
+
     /// <summary>Against the Reference device's prefill, relative to the largest output of the sequence.</summary>
     public static double Tolerance(AttentionDevice device) => device.Kind == AttentionDeviceKind.Reference ? 1e-12 : 2e-5;
 }

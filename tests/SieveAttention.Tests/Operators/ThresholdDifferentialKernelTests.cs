@@ -25,6 +25,28 @@ internal sealed class ThresholdDifferentialKernelTests(TensorType type, int head
         AssertResult(test, host, result);
     }
 
+    [TestCase(KeyScreen.None)]
+    [TestCase(KeyScreen.EightBits)]
+    public void Screen_and_bitmap_change_nothing_and_the_bitmap_marks_the_rows_with_survivors(KeyScreen screen)
+    {
+        ThresholdCase test = Sized(new ThresholdCase("screen") { QueryHeads = 4, KeyHeads = 2, Queries = 130, Keys = 1300 });
+        using DeviceInputs inputs = new(test.Inputs(type), Device);
+        using ThresholdDifferentialResult expected = new ThresholdDifferentialAttention(Device, test.Options).Forward(inputs.Tensors);
+        AttentionTensor Allocate(int rows, int words) => AttentionTensor.Allocate(TensorType.Int32, new TensorShape(1, 4, rows, words), Device);
+        using ThresholdDifferentialResult actual = new(
+            AttentionTensor.Allocate(type, test.OutputShape, Device), Allocate(130, 1), Allocate(130, 1), Allocate(3, 2));
+        new ThresholdDifferentialAttention(Device, test.Options with { Screen = screen }).Forward(inputs.Tensors, actual);
+        Assert.That(Download(actual.Output), Is.EqualTo(Download(expected.Output)));
+        int[] first = Counts(actual.Survivors1), second = Counts(actual.Survivors2!), tiles = Counts(actual.SurvivorTiles!);
+        Assert.That(first, Is.EqualTo(Counts(expected.Survivors1)));
+        for (int tile = 0; tile < 4 * 3; tile++)
+        {
+            int row = tile / 3 * 130 + tile % 3 * 64, rows = Math.Min(64, 130 - tile % 3 * 64), word = tiles[2 * tile] | tiles[2 * tile + 1];
+            Assert.That((word & 0x55555555) != 0, Is.EqualTo(first.AsSpan(row, rows).ContainsAnyExcept(0)), $"view 1, tile {tile}");
+            Assert.That((word & unchecked((int)0xAAAAAAAA)) != 0, Is.EqualTo(second.AsSpan(row, rows).ContainsAnyExcept(0)), $"view 2, tile {tile}");
+        }
+    }
+
     [TestCase(65, 130)]
     [TestCase(239, 239)]
     public void Sequence_first_views_give_the_same_bits_as_dense_tensors(int queries, int keys)
@@ -153,8 +175,8 @@ internal sealed class ThresholdDifferentialKernelTests(TensorType type, int head
                 () => new ThresholdDifferentialAttention(AttentionDevice.Cpu, test.Options).Forward(inputs.Tensors),
                 Throws.ArgumentException.With.Message.Contains("ToHost()"));
             Assert.That(
-                () => attention.Backward(inputs.Tensors, inputs.Tensors.Query1),
-                Throws.TypeOf<NotSupportedException>().With.Message.Contains("Reference, Cpu"));
+                () => new ThresholdDifferentialAttention(AttentionDevice.Cpu, test.Options).AllocateGradients(host),
+                Throws.TypeOf<NotSupportedException>().With.Message.Contains("Cuda"));
         });
     }
 

@@ -19,6 +19,7 @@ internal sealed class ThresholdDifferentialValidationTests
         Bad(new() { Lambda = double.NegativeInfinity }, "Lambda is -Infinity", "finite"),
         Bad(new() { Power = 0.5 }, "Power is 0.5", "at least 1"),
         Bad(new() { Power = double.NaN }, "Power is NaN", "at least 1"),
+        Bad(new() { Screen = KeyScreen.FourBits }, "Screen is FourBits", "None, EightBits"),
         Bad(new() { Mask = new AttentionMask { Window = 0 } }, "Window is 0", "1 to"),
         Bad(
             new() { Mask = new AttentionMask { QueryOffset = long.MinValue } },

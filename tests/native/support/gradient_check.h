@@ -102,7 +102,7 @@ struct Comparison {
 
 // Row by row, so that a NaN of the reference must be met by one in the same row, and by none elsewhere.
 inline void compare(Comparison &result, const Tensor &t, std::vector<uint8_t> &copy, int64_t b, int64_t h, int64_t row,
-             const double *exact, const double *rounded) {
+                    const double *exact, const double *rounded) {
   bool nan_expected = false, nan_found = false;
   for (int64_t c = 0; c < t.channels; ++c) {
     nan_expected = nan_expected || std::isnan(exact[c]);

@@ -157,13 +157,16 @@ internal enum SieveRepeatability
     Bitwise = 1,
 }
 
-/// <summary>Images of cached keys by which decode rules most of them out without reading them (see sieve_tda_cache).</summary>
+/// <summary>
+/// Images of rows by which threshold differential attention rules out most pairs of query and key without their exact
+/// scores. Survivors and results are the same, bit for bit; only the time differs.
+/// </summary>
 internal enum SieveTdaScreen
 {
     /// <summary>No images.</summary>
     None = 0,
-    /// <summary>8 bits a channel: half of the bytes of the keys, few keys are left to read.</summary>
+    /// <summary>8 bits a channel.</summary>
     Int8 = 1,
-    /// <summary>4 bits a channel: a quarter of the bytes, some more keys are left.</summary>
+    /// <summary>4 bits a channel: in a cache a quarter of the bytes of the keys, and some more candidates. Not in forward.</summary>
     Int4 = 2,
 }

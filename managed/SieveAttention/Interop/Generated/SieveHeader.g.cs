@@ -9,5 +9,5 @@ namespace SieveAttention.Interop;
 internal static class SieveHeader
 {
     /// <summary>SHA-256 of sieve/attention.h, of the bytes as they are in the repository.</summary>
-    internal const string Sha256 = "984295b0918fa5b3212681ed26c3b4d095385167f15be4ab78c808138363416f";
+    internal const string Sha256 = "55bd2ffb6374c67bea926eda4142f5d067ce2fcbcc4ca3d572e2a82180d06c0d";
 }

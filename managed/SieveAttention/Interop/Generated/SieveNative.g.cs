@@ -119,6 +119,14 @@ internal static unsafe class SieveNative
     [DllImport(LibraryName, EntryPoint = "sieve_tda_forward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int TdaForward(nint context, SieveAttentionProblem* problem, SieveTdaForwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
 
+    /// <summary>Bytes of workspace for sieve_tda_backward; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_tda_backward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int TdaBackwardWorkspace(nint context, SieveAttentionProblem* problem, SieveTdaBackwardArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues threshold differential attention, backward. Bitwise repeatable, whatever problem.repeatability asks for.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_tda_backward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int TdaBackward(nint context, SieveAttentionProblem* problem, SieveTdaBackwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
     /// <summary>Enqueues the keys' entry into the cache. Needs no workspace. Bitwise repeatable.</summary>
     [DllImport(LibraryName, EntryPoint = "sieve_tda_append", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int TdaAppend(nint context, SieveTdaAppendArguments* arguments, nint stream);

@@ -316,9 +316,13 @@ internal unsafe struct SieveTdaForwardArguments
     [FieldOffset(0)]
     internal uint struct_size;
 
-    /// <summary>Must be zero.</summary>
+    /// <summary>
+    /// SIEVE_TDA_SCREEN_NONE, or SIEVE_TDA_SCREEN_INT8 where few pairs are expected to survive: worth it from some
+    /// thousand keys on, a loss where many pairs survive (docs/kernels.md has figures). Paths without such a kernel pass
+    /// over it.
+    /// </summary>
     [FieldOffset(4)]
-    internal int reserved;
+    internal int screen;
 
     /// <summary>[batch, query heads, queries, head_dim], float16 or bfloat16.</summary>
     [FieldOffset(8)]
@@ -378,6 +382,118 @@ internal unsafe struct SieveTdaForwardArguments
     /// </summary>
     [FieldOffset(688)]
     internal SieveTensor survivor_tiles;
+}
+
+/// <summary>
+/// Threshold differential attention, backward: gradients of a scalar whose derivative by output is output_gradient. The
+/// problem is that of the forward call. Gradients are optional: data = NULL means not wanted.
+/// </summary>
+/// <remarks>
+/// <para>
+/// Pairs without a survivor cost nothing but finding them: with the bitmap of the forward call only its tiles are
+/// visited; without it, or with a norm (whose gradient needs the sums before it), forward runs again inside the call.
+/// </para>
+/// </remarks>
+[StructLayout(LayoutKind.Explicit, Size = 1120)]
+internal unsafe struct SieveTdaBackwardArguments
+{
+    /// <summary>sizeof(sieve_tda_backward_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Must be zero.</summary>
+    [FieldOffset(4)]
+    internal int reserved;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query1;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key1;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor query2;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor key2;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor value;
+
+    /// <summary>[batch, query heads, queries, value_dim], dtype of query1.</summary>
+    [FieldOffset(408)]
+    internal SieveTensor output_gradient;
+
+    /// <summary>
+    /// Optional: the result of the forward call. Not used with SIEVE_NORM_RMS, nor where lambda is the value 0 and a gradient
+    /// of lambda is wanted.
+    /// </summary>
+    [FieldOffset(488)]
+    internal SieveTensor survivor_tiles;
+
+    /// <summary>Like query1, dtype of query1 or float32.</summary>
+    [FieldOffset(568)]
+    internal SieveTensor query1_gradient;
+
+    /// <summary>Like key1, dtype of query1 or float32; summed over the query heads of the group.</summary>
+    [FieldOffset(648)]
+    internal SieveTensor key1_gradient;
+
+    /// <summary>Like query2, dtype of query1 or float32; absent where query2 is.</summary>
+    [FieldOffset(728)]
+    internal SieveTensor query2_gradient;
+
+    /// <summary>Like key2, dtype of query1 or float32; absent where query2 is.</summary>
+    [FieldOffset(808)]
+    internal SieveTensor key2_gradient;
+
+    /// <summary>Like value, dtype of query1 or float32; summed over the query heads of the group.</summary>
+    [FieldOffset(888)]
+    internal SieveTensor value_gradient;
+
+    /// <summary>Float32 [batch, query heads, queries, 1]: gradient of the gate's logits. Only with a gate.</summary>
+    [FieldOffset(968)]
+    internal SieveTensor gate_gradient;
+
+    /// <summary>
+    /// Device memory, one float for each value channel: gradient of problem.norm_gain (of gains of 1 where it is NULL). Only
+    /// with SIEVE_NORM_RMS; NULL = not wanted.
+    /// </summary>
+    [FieldOffset(1048)]
+    internal nint norm_gain_gradient;
+
+    /// <summary>Device memory, one float for each query head; the gradient of a beta that heads share is their sum. NULL = not wanted.</summary>
+    [FieldOffset(1056)]
+    internal nint beta_gradient;
+
+    /// <summary>The same for kappa.</summary>
+    [FieldOffset(1064)]
+    internal nint kappa_gradient;
+
+    /// <summary>The same for lambda; NULL where query2 is absent.</summary>
+    [FieldOffset(1072)]
+    internal nint lambda_gradient;
+
+    /// <summary>Of the forward call.</summary>
+    [FieldOffset(1080)]
+    internal SieveScalar beta;
+
+    /// <summary>Of the forward call.</summary>
+    [FieldOffset(1096)]
+    internal SieveScalar lambda;
+
+    /// <summary>Of the forward call.</summary>
+    [FieldOffset(1112)]
+    internal float kappa;
+
+    /// <summary>Of the forward call.</summary>
+    [FieldOffset(1116)]
+    internal float power;
 }
 
 /// <summary>
@@ -486,7 +602,8 @@ internal unsafe struct SieveTdaAppendArguments
 /// their places. problem.key_lengths says how many keys of each entry are valid; the work adapts to it on the device, so
 /// a captured graph replays with grown caches. The rows stand at the end of each entry's keys unless the problem says
 /// otherwise. Value rows are read for survivors only. A screen changes which bytes are read, not the result: the same
-/// keys survive, and for equal splits the output is the same bit for bit.
+/// keys survive, and for equal splits the output is the same bit for bit. With more than 32 rows (queries * query heads /
+/// key heads) the images are not read, because so many rows ask for so many keys that reading all of them is faster.
 /// </summary>
 [StructLayout(LayoutKind.Explicit, Size = 456)]
 internal unsafe struct SieveTdaDecodeArguments
