@@ -3,7 +3,7 @@ using SieveAttention.Decoding;
 
 namespace SieveAttention;
 
-/// <summary>Decoding with <see cref="DifferentialAttention"/> over a <see cref="KeyValueCache"/>.</summary>
+/// <summary>Decoding with <see cref="DifferentialAttention"/> over a <see cref="KeyValueCache"/> or a <see cref="DeviceKeyValueCache"/>.</summary>
 public static class DifferentialDecode
 {
     /// <summary>
@@ -18,7 +18,7 @@ public static class DifferentialDecode
     /// <returns>The result, owned by the caller: Float64 on the Reference device, Float32 on the Cpu device.</returns>
     /// <exception cref="ArgumentException">A tensor is missing, misshapen or in the wrong memory, or does not fit the cache.</exception>
     /// <exception cref="ArgumentOutOfRangeException">The mask has a query offset, or there is no such sequence.</exception>
-    /// <exception cref="NotSupportedException">The operator is on a CUDA device.</exception>
+    /// <exception cref="NotSupportedException">The operator is on a CUDA device, which takes a <see cref="DeviceKeyValueCache"/>.</exception>
     /// <exception cref="ObjectDisposedException">A tensor has been disposed.</exception>
     public static DifferentialResult Decode(this DifferentialAttention attention, DifferentialDecodeInputs inputs, KeyValueCache cache)
     {
@@ -42,6 +42,117 @@ public static class DifferentialDecode
         return device.Kind == AttentionDeviceKind.Reference
             ? Run<double>(device, options, lambda, plan, inputs)
             : Run<float>(device, options, lambda, plan, inputs);
+    }
+
+    /// <summary>
+    /// Computes one or a few new rows of growing sequences on a CUDA device, into new tensors (legacy default stream). Row i of T new ones of a
+    /// sequence with n keys stands at position n - T + i and gives what row n - T + i of Forward gives, up to rounding.
+    /// </summary>
+    /// <param name="attention">The operator, on the device of the cache; its mask has no query offset.</param>
+    /// <param name="inputs">Queries of the new rows, of the cache's type; the sequences follow each other.</param>
+    /// <param name="cache">Keys of 2 D channels, those of view 1 and behind them those of view 2; and values.</param>
+    /// <returns>The result in the memory of the device, owned by the caller: the output in the queries' type.</returns>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory, or does not fit the cache.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The mask has a query offset, or there is no such sequence.</exception>
+    /// <exception cref="NotSupportedException">The operator is on a host device, or the device has no kernel for these sizes.</exception>
+    /// <exception cref="ObjectDisposedException">A tensor, the stream, the workspace or the device has been disposed.</exception>
+    /// <exception cref="SieveException">The device failed.</exception>
+    public static DifferentialResult Decode(this DifferentialAttention attention, DifferentialDecodeInputs inputs, DeviceKeyValueCache cache)
+    {
+        CachedKeys keys = Keys(attention, inputs, cache);
+        try
+        {
+            return Run(attention, inputs, keys, into: null, stream: null, workspace: null);
+        }
+        finally
+        {
+            keys.DisposeViews();
+        }
+    }
+
+    /// <summary>
+    /// Computes new rows into the caller's tensors. With a workspace this allocates no device memory once the workspace has grown, and never
+    /// synchronizes.
+    /// </summary>
+    /// <param name="attention">The operator, on the device of the cache; its mask has no query offset.</param>
+    /// <param name="inputs">Queries of the new rows, of the cache's type; the sequences follow each other.</param>
+    /// <param name="cache">Keys of 2 D channels, those of view 1 and behind them those of view 2; and values.</param>
+    /// <param name="into">Tensors to write; they must not share memory with the inputs.</param>
+    /// <param name="stream">Where to enqueue; the legacy default stream when absent.</param>
+    /// <param name="workspace">Scratch memory to reuse; without it a needed one is allocated and freed, which waits.</param>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory, or does not fit the cache.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The mask has a query offset, or there is no such sequence.</exception>
+    /// <exception cref="NotSupportedException">The operator is on a host device, or the device has no kernel for these sizes.</exception>
+    /// <exception cref="ObjectDisposedException">A tensor, the stream, the workspace or the device has been disposed.</exception>
+    /// <exception cref="SieveException">The device failed.</exception>
+    public static void Decode(
+        this DifferentialAttention attention,
+        DifferentialDecodeInputs inputs,
+        DeviceKeyValueCache cache,
+        DifferentialResult into,
+        AttentionStream? stream = null,
+        DeviceWorkspace? workspace = null)
+    {
+        ArgumentNullException.ThrowIfNull(into);
+        CachedKeys keys = Keys(attention, inputs, cache);
+        try
+        {
+            Run(attention, inputs, keys, into, stream, workspace);
+        }
+        finally
+        {
+            keys.DisposeViews();
+        }
+    }
+
+    /// <summary>
+    /// The same against a cache of the caller's own, of which entry b of the batch is entry b.
+    /// </summary>
+    /// <param name="attention">The operator, on the device of the cache; its mask has no query offset.</param>
+    /// <param name="inputs">Queries of the new rows, of the cache's type; the sequences follow each other.</param>
+    /// <param name="cache">Keys of 2 D channels, those of view 1 and behind them those of view 2; and values.</param>
+    /// <param name="into">Tensors to write; they must not share memory with the inputs.</param>
+    /// <param name="stream">Where to enqueue; the legacy default stream when absent.</param>
+    /// <param name="workspace">Scratch memory to reuse; without it a needed one is allocated and freed, which waits.</param>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory, or does not fit the cache.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The mask has a query offset, or there is no such sequence.</exception>
+    /// <exception cref="NotSupportedException">The operator is on a host device, or the device has no kernel for these sizes.</exception>
+    /// <exception cref="ObjectDisposedException">A tensor, the stream, the workspace or the device has been disposed.</exception>
+    /// <exception cref="SieveException">The device failed.</exception>
+    public static void Decode(
+        this DifferentialAttention attention,
+        DifferentialDecodeInputs inputs,
+        CachedKeys cache,
+        DifferentialResult into,
+        AttentionStream? stream = null,
+        DeviceWorkspace? workspace = null)
+    {
+        ArgumentNullException.ThrowIfNull(into);
+        Run(attention, inputs, cache, into, stream, workspace);
+    }
+
+    private static CachedKeys Keys(DifferentialAttention attention, DifferentialDecodeInputs inputs, DeviceKeyValueCache cache)
+    {
+        ArgumentNullException.ThrowIfNull(attention);
+        ArgumentNullException.ThrowIfNull(inputs);
+        ArgumentNullException.ThrowIfNull(cache);
+        return cache.View(attention.Options.Mask, inputs.Query1, nameof(inputs.Query1), inputs.Sequences);
+    }
+
+    /// <summary>Checks and enqueues a step on a CUDA device, into new tensors where none are given.</summary>
+    private static DifferentialResult Run(
+        DifferentialAttention attention,
+        DifferentialDecodeInputs inputs,
+        CachedKeys cache,
+        DifferentialResult? into,
+        AttentionStream? stream,
+        DeviceWorkspace? workspace)
+    {
+        ArgumentNullException.ThrowIfNull(attention);
+        ArgumentNullException.ThrowIfNull(inputs);
+        ArgumentNullException.ThrowIfNull(cache);
+        DeviceGuard.Queue(attention.Device, stream, workspace);
+        return attention.RequireCuda("Decode with a cache in device memory").Decode(inputs, cache, into, stream, workspace);
     }
 
     private static DifferentialResult Run<T>(

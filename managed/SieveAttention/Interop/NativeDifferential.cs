@@ -9,6 +9,9 @@ internal static class NativeDifferential
     private static unsafe NativeEntry<SieveDiffBackwardArguments> BackwardEntry =>
         new("sieve_diff_backward", &SieveNative.DiffBackwardWorkspace, &SieveNative.DiffBackward);
 
+    private static unsafe NativeEntry<SieveDiffDecodeArguments> DecodeEntry =>
+        new("sieve_diff_decode", &SieveNative.DiffDecodeWorkspace, &SieveNative.DiffDecode);
+
     internal static unsafe void Forward(
         CudaDevice device,
         DifferentialOptions options,
@@ -84,6 +87,49 @@ internal static class NativeDifferential
                 gain_gradient = leases.AddPointer(into.NormGain),
             };
             NativeCall.Run(device, native, arguments, BackwardEntry, stream, workspace);
+        }
+        finally
+        {
+            leases.Dispose();
+        }
+    }
+
+    internal static unsafe void Decode(
+        CudaDevice device,
+        DifferentialOptions options,
+        DeviceLambda lambda,
+        DifferentialDecodeInputs inputs,
+        CachedKeys cache,
+        AttentionTensor key1,
+        AttentionTensor key2,
+        DifferentialResult into,
+        AttentionStream? stream,
+        DeviceWorkspace? workspace)
+    {
+        TensorLeases leases = default;
+        try
+        {
+            SieveAttentionProblem native = NativeProblem.Describe(
+                options.Mask, options.Kernels, options.Epilogue.ToParameters(), inputs.NormGain, inputs.Gate, ref leases);
+            native.scale = (float)(options.Scores.Scale ?? 0);
+            NativeProblem.AddSequences(ref native, starts: null, cache.Lengths, ref leases);
+            SieveDiffDecodeArguments arguments = new()
+            {
+                struct_size = (uint)sizeof(SieveDiffDecodeArguments),
+                splits = options.Kernels.DecodeSplits,
+                query1 = leases.Add(inputs.Query1),
+                key1 = leases.Add(key1),
+                query2 = leases.Add(inputs.Query2),
+                key2 = leases.Add(key2),
+                value = leases.Add(cache.Value),
+                output = leases.Add(into.Output),
+                lse1 = leases.Add(into.LogSumExp1),
+                lse2 = leases.Add(into.LogSumExp2),
+                lambda = lambda.Scalar(ref leases),
+                page_table = leases.AddPointer(cache.PageTable),
+                page_table_width = cache.PageTable?.Shape.Channels ?? 0,
+            };
+            NativeCall.Run(device, native, arguments, DecodeEntry, stream, workspace);
         }
         finally
         {

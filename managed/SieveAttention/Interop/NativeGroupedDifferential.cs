@@ -9,6 +9,9 @@ internal static class NativeGroupedDifferential
     private static unsafe NativeEntry<SieveDiffV2BackwardArguments> BackwardEntry =>
         new("sieve_diff_v2_backward", &SieveNative.DiffV2BackwardWorkspace, &SieveNative.DiffV2Backward);
 
+    private static unsafe NativeEntry<SieveDiffV2DecodeArguments> DecodeEntry =>
+        new("sieve_diff_v2_decode", &SieveNative.DiffV2DecodeWorkspace, &SieveNative.DiffV2Decode);
+
     internal static unsafe void Forward(
         CudaDevice device,
         GroupedDifferentialOptions options,
@@ -74,6 +77,44 @@ internal static class NativeGroupedDifferential
                 gain_gradient = leases.AddPointer(into.NormGain),
             };
             NativeCall.Run(device, native, arguments, BackwardEntry, stream, workspace);
+        }
+        finally
+        {
+            leases.Dispose();
+        }
+    }
+
+    internal static unsafe void Decode(
+        CudaDevice device,
+        GroupedDifferentialOptions options,
+        GroupedDifferentialDecodeInputs inputs,
+        CachedKeys cache,
+        GroupedDifferentialResult into,
+        AttentionStream? stream,
+        DeviceWorkspace? workspace)
+    {
+        TensorLeases leases = default;
+        try
+        {
+            SieveAttentionProblem native = NativeProblem.Describe(
+                options.Mask, options.Kernels, options.Epilogue.ToParameters(), inputs.NormGain, inputs.Gate, ref leases);
+            native.scale = (float)(options.Scores.Scale ?? 0);
+            NativeProblem.AddSequences(ref native, starts: null, cache.Lengths, ref leases);
+            SieveDiffV2DecodeArguments arguments = new()
+            {
+                struct_size = (uint)sizeof(SieveDiffV2DecodeArguments),
+                splits = options.Kernels.DecodeSplits,
+                signals = options.Signals,
+                query = leases.Add(inputs.Query),
+                key = leases.Add(cache.Key),
+                value = leases.Add(cache.Value),
+                lambda_logit = leases.Add(inputs.LambdaLogit),
+                output = leases.Add(into.Output),
+                lse = leases.Add(into.LogSumExp),
+                page_table = leases.AddPointer(cache.PageTable),
+                page_table_width = cache.PageTable?.Shape.Channels ?? 0,
+            };
+            NativeCall.Run(device, native, arguments, DecodeEntry, stream, workspace);
         }
         finally
         {

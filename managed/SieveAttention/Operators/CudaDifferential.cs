@@ -110,6 +110,46 @@ internal sealed class CudaDifferential(CudaDevice device, DifferentialOptions op
         into.Written(lambda, stream);
     }
 
+    /// <summary>A decode step, into new tensors where none are given. The two keys of a place lie side by side in the cache.</summary>
+    internal DifferentialResult Decode(
+        DifferentialDecodeInputs inputs,
+        CachedKeys cache,
+        DifferentialResult? into,
+        AttentionStream? stream,
+        DeviceWorkspace? workspace)
+    {
+        TensorGuard.Input(inputs.Query1, nameof(inputs.Query1), device);
+        TensorGuard.Input(inputs.Query2, nameof(inputs.Query2), device);
+        TensorGuard.Input(cache.Key, nameof(cache.Key), device);
+        TensorShape query = inputs.Query1.Shape;
+        TensorGuard.Shape(inputs.Query2, nameof(inputs.Query2), query, "the shape of Query1");
+        int channels = query.Channels;
+        TensorGuard.Shape(
+            cache.Key, nameof(cache.Key), cache.Key.Shape with { Channels = 2 * channels }, "[.., .., .., 2 head_dim], both views");
+        using AttentionTensor first = cache.Key.Slice(3, 0, channels);
+        using AttentionTensor second = cache.Key.Slice(3, channels, channels);
+        AttentionProblem problem = (cache with { Key = first }).Check(device, options.Mask, inputs.Query1, nameof(inputs.Query1));
+        ProblemBuilder.CheckSameType(inputs.Query1, nameof(inputs.Query1), (inputs.Query2, nameof(inputs.Query2)));
+        ProblemBuilder.CheckScores(device, problem, options.Scores, rowFactors: null);
+        ProblemBuilder.CheckEpilogue(device, problem, options.Epilogue, inputs.NormGain, inputs.Gate);
+        CudaSoftmax.CheckScores(device, options.Scores, "differential attention");
+        DifferentialLambda lambda = DifferentialAttention.ReadLambda(device, options, inputs.LambdaVectors, problem);
+        DifferentialResult result = into ?? Allocate(inputs.Query1.Type, problem, viewOutputs: false);
+        try
+        {
+            ProblemBuilder.CheckOutput(device, problem, result.Output, nameof(result.Output), inputs.Query1.Type);
+            ProblemBuilder.CheckRows(device, problem, result.LogSumExp1, nameof(result.LogSumExp1));
+            ProblemBuilder.CheckRows(device, problem, result.LogSumExp2, nameof(result.LogSumExp2));
+            NativeDifferential.Decode(device, options, Native(lambda), inputs, cache, first, second, result, stream, workspace);
+            return result;
+        }
+        catch when (into is null)
+        {
+            result.Dispose();
+            throw;
+        }
+    }
+
     private TensorShape LambdaShape(in AttentionProblem problem) => new(1, _headLambda is null ? 1 : problem.QueryHeads, 1, 1);
 
     private AttentionTensor Make(List<AttentionTensor> made, TensorType type, TensorShape shape)

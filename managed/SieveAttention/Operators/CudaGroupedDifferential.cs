@@ -81,6 +81,44 @@ internal sealed class CudaGroupedDifferential(CudaDevice device, GroupedDifferen
         DeviceWorkspace? workspace) =>
         NativeGroupedDifferential.Backward(device, options, inputs, forward, outputGradient, into, stream, workspace);
 
+    /// <summary>A decode step, into new tensors where none are given.</summary>
+    internal GroupedDifferentialResult Decode(
+        GroupedDifferentialDecodeInputs inputs,
+        CachedKeys cache,
+        GroupedDifferentialResult? into,
+        AttentionStream? stream,
+        DeviceWorkspace? workspace)
+    {
+        AttentionProblem problem = cache.Check(device, options.Mask, inputs.Query, nameof(inputs.Query));
+        int group = options.Signals + 1;
+        if (problem.QueryHeads % group != 0)
+        {
+            throw Guard.Tensor(
+                nameof(inputs.Query), $"Query has {problem.QueryHeads} heads; they have to be a multiple of Signals + 1 = {group}.");
+        }
+
+        AttentionProblem output = options.ToParameters().OutputProblem(problem);
+        TensorGuard.Input(inputs.LambdaLogit, nameof(inputs.LambdaLogit), device);
+        TensorGuard.Shape(inputs.LambdaLogit, nameof(inputs.LambdaLogit), output.RowShape, "[sequences, signal heads, rows, 1]");
+        TensorGuard.Type(inputs.LambdaLogit, nameof(inputs.LambdaLogit), TensorType.Float32);
+        ProblemBuilder.CheckScores(device, problem, options.Scores, rowFactors: null);
+        ProblemBuilder.CheckEpilogue(device, output, options.Epilogue, inputs.NormGain, inputs.Gate);
+        CudaSoftmax.CheckScores(device, options.Scores, "grouped differential attention");
+        GroupedDifferentialResult result = into ?? Allocate(inputs.Query.Type, problem, output, headOutputs: false);
+        try
+        {
+            ProblemBuilder.CheckOutput(device, output, result.Output, nameof(result.Output), inputs.Query.Type);
+            ProblemBuilder.CheckRows(device, problem, result.LogSumExp, nameof(result.LogSumExp));
+            NativeGroupedDifferential.Decode(device, options, inputs, cache, result, stream, workspace);
+            return result;
+        }
+        catch when (into is null)
+        {
+            result.Dispose();
+            throw;
+        }
+    }
+
     private AttentionTensor Make(List<AttentionTensor> made, TensorType type, TensorShape shape)
     {
         AttentionTensor tensor = AttentionTensor.Allocate(type, shape, device);

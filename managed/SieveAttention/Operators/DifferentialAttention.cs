@@ -224,6 +224,29 @@ public sealed class DifferentialAttention
         return _cuda!.Allocate(inputs.Query1.Type, Check(inputs, out _), viewOutputs: true);
     }
 
+    /// <summary>Checks the vectors of lambda, which may lie in host memory on any device, and finishes lambda.</summary>
+    internal static DifferentialLambda ReadLambda(
+        AttentionDevice device, DifferentialOptions options, AttentionTensor? vectors, in AttentionProblem problem)
+    {
+        if (vectors is null)
+        {
+            return DifferentialLambda.Read(options, vectors, problem.QueryHeads);
+        }
+
+        const string Name = nameof(DifferentialInputs.LambdaVectors);
+        TensorGuard.Input(vectors, Name, vectors.IsOnHost ? AttentionDevice.Cpu : device);
+        TensorGuard.Shape(vectors, Name, new TensorShape(1, 1, 4, problem.HeadDim), "[1, 1, 4, head_dim]");
+        using AttentionTensor? copy = vectors.IsOnHost ? null : vectors.ToHost();
+        return DifferentialLambda.Read(options, copy ?? vectors, problem.QueryHeads);
+    }
+
+    /// <summary>The part of the operator that only a CUDA device has.</summary>
+    internal CudaDifferential RequireCuda(string what)
+    {
+        DeviceGuard.OnlyOn(_device, what, AttentionDeviceKind.Cuda);
+        return _cuda!;
+    }
+
     private AttentionProblem CheckBackward(DifferentialInputs inputs, AttentionTensor outputGradient, out DifferentialLambda lambda)
     {
         AttentionProblem problem = Check(inputs, out lambda);
@@ -268,16 +291,8 @@ public sealed class DifferentialAttention
         ProblemBuilder.CheckView(_device, problem, inputs.Query2, nameof(inputs.Query2), inputs.Key2, nameof(inputs.Key2));
         ProblemBuilder.CheckScores(_device, problem, _options.Scores, rowFactors: null);
         ProblemBuilder.CheckEpilogue(_device, problem, _options.Epilogue, inputs.NormGain, inputs.Gate);
-        if (inputs.LambdaVectors is { } vectors)
-        {
-            TensorGuard.Input(vectors, nameof(inputs.LambdaVectors), vectors.IsOnHost ? AttentionDevice.Cpu : _device);
-            TensorGuard.Shape(
-                vectors, nameof(inputs.LambdaVectors), new TensorShape(1, 1, 4, problem.HeadDim), "[1, 1, 4, head_dim]");
-        }
-
         _cuda?.Check(inputs);
-        using AttentionTensor? copy = inputs.LambdaVectors is { IsOnHost: false } onDevice ? onDevice.ToHost() : null;
-        lambda = DifferentialLambda.Read(_options, copy ?? inputs.LambdaVectors, problem.QueryHeads);
+        lambda = ReadLambda(_device, _options, inputs.LambdaVectors, problem);
         return problem;
     }
 }

@@ -225,6 +225,13 @@ public sealed class GroupedDifferentialAttention
         return _cuda!.Allocate(inputs.Query.Type, problem, output, headOutputs: true);
     }
 
+    /// <summary>The part of the operator that only a CUDA device has.</summary>
+    internal CudaGroupedDifferential RequireCuda(string what)
+    {
+        DeviceGuard.OnlyOn(_device, what, AttentionDeviceKind.Cuda);
+        return _cuda!;
+    }
+
     private AttentionProblem CheckBackward(
         GroupedDifferentialInputs inputs, AttentionTensor outputGradient, out AttentionProblem output)
     {

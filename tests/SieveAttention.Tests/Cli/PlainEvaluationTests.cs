@@ -29,6 +29,31 @@ public sealed class PlainEvaluationTests
         Assert.That(error.Relative, Is.LessThan(5e-3));
     }
 
+    [TestCase("diff-lambda", TensorType.BFloat16, 5e-4, 6e-2)]
+    [TestCase("diff-vectors-norm", TensorType.BFloat16, 5e-4, 6e-2)]
+    [TestCase("diff_v2-one-signal", TensorType.BFloat16, 5e-4, 6e-2)]
+    [TestCase("diff_v2-three-signals", TensorType.BFloat16, 5e-4, 6e-2)]
+    [TestCase("diff-vectors-norm", TensorType.Float16, 5e-5, 8e-3)]
+    [TestCase("diff_v2-three-signals", TensorType.Float16, 5e-5, 8e-3)]
+    public void Its_gradients_are_those_of_the_reference_but_for_the_type(string name, TensorType type, double least, double most)
+    {
+        AttentionCase rounded = CaseFile.Read(TestData.Golden(name)).Rounded(type);
+        IReadOnlyList<StoredTensor> plain = rounded.PlainGradients(type);
+        IReadOnlyList<StoredTensor> exact = rounded.Backward(AttentionDevice.Reference).Tensors;
+        Assert.That(plain.Select(tensor => tensor.Name), Is.EquivalentTo(exact.Select(tensor => tensor.Name)));
+        Assert.Multiple(() =>
+        {
+            foreach (StoredTensor tensor in exact)
+            {
+                ErrorStatistics error = ErrorStatistics.Compare(
+                    plain.Single(other => other.Name == tensor.Name).ToDoubles(), tensor.ToDoubles());
+                // Sums over all rows may come out better than any of them.
+                double floor = tensor.Name.StartsWith("dlambda", StringComparison.Ordinal) || tensor.Name == "dnorm_gain" ? 0 : least;
+                Assert.That(error.Relative, Is.InRange(floor, most), tensor.Name);
+            }
+        });
+    }
+
     [TestCase(TensorType.BFloat16, 1.0 / 128)]
     [TestCase(TensorType.Float16, 1.0 / 1024)]
     public void The_floor_is_twice_the_rounding_of_a_sum_of_order_one(TensorType type, double expected)

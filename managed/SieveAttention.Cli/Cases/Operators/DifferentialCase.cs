@@ -1,3 +1,5 @@
+using SieveAttention.Cli.Verification;
+
 namespace SieveAttention.Cli.Cases.Operators;
 
 /// <summary>A case of differential attention.</summary>
@@ -55,25 +57,94 @@ internal sealed class DifferentialCase(string file, AttentionProblem problem, Ca
         using LoadedTensors loaded = new(Inputs, device);
         DifferentialInputs inputs = OperatorInputs(loaded);
         AttentionTensor outputGradient = loaded["dout"];
+        if (device is not CudaDevice cuda)
+        {
+            return Run(
+                device,
+                () => attention.Backward(inputs, outputGradient),
+                _ => attention.Backward(inputs, outputGradient).Dispose(),
+                gradients => StoreGradients(gradients, device));
+        }
+        // The time is that of the backward pass alone: the forward pass ran before.
+        using DeviceWorkspace workspace = new(cuda);
+        using DifferentialResult forward = attention.AllocateResult(inputs);
+        attention.Forward(inputs, forward, workspace: workspace);
         return Run(
             device,
-            () => attention.Backward(inputs, outputGradient),
-            _ => attention.Backward(inputs, outputGradient).Dispose(),
-            gradients =>
-            [
-                .. StoreGradients(
-                    device,
-                    ("q1", gradients.Query1),
-                    ("k1", gradients.Key1),
-                    ("q2", gradients.Query2),
-                    ("k2", gradients.Key2),
-                    ("v", gradients.Value),
-                    (Vectors, gradients.LambdaVectors),
-                    ("norm_gain", gradients.NormGain),
-                    ("gate", gradients.Gate)),
-                .. Inputs.Has(Vectors) ? [] : new[] { CaseResult.Store("dlambda", gradients.Lambda, device) },
-            ]);
+            () =>
+            {
+                DifferentialGradients gradients = attention.AllocateGradients(inputs);
+                attention.Backward(inputs, forward, outputGradient, gradients, workspace: workspace);
+                return gradients;
+            },
+            gradients => attention.Backward(inputs, forward, outputGradient, gradients, workspace: workspace),
+            gradients => StoreGradients(gradients, device));
     }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> PlainGradients(TensorType type)
+    {
+        CaseInputs inputs = Rounded(type).Inputs;
+        using LoadedTensors loaded = new(inputs, AttentionDevice.Reference);
+        DifferentialLambda lambda = DifferentialLambda.Read(Options, loaded.Optional(Vectors), Problem.QueryHeads);
+        ScoreTerms<float> terms = Options.Scores.ToTerms<float>(Problem, rowFactors: null);
+        HostArray<float> v = inputs.Read<float>("v");
+        PlainSoftmax[] views =
+        [
+            new(type, Problem, terms, inputs.Read<float>("q1"), inputs.Read<float>("k1"), v),
+            new(type, Problem, terms, inputs.Read<float>("q2"), inputs.Read<float>("k2"), v),
+        ];
+        HostArray<float>[] outputs = [new(Problem.OutputShape), new(Problem.OutputShape)];
+        for (int view = 0; view < 2; view++)
+        {
+            views[view].Forward(PlainDifferential.None).CopyTo(outputs[view].Data, 0);
+        }
+        PlainDifferential.Gradients rows = new PlainDifferential(type, PlainEpilogue).Backward(
+            outputs[0],
+            outputs[1],
+            head => new PlainDifferential.Pair(head, head, (_, _) => (float)lambda.PerHead[head]),
+            inputs.Read<float>("dout"));
+        PlainSoftmax.Gradients first = views[0].Backward(rows.First, PlainDifferential.None);
+        PlainSoftmax.Gradients second = views[1].Backward(rows.Second, PlainDifferential.None);
+        HostArray<float> dv = new(Problem.ValueShape);
+        for (int i = 0; i < dv.Data.Length; i++)
+        {
+            dv.Data[i] = PlainEvaluation.Round(first.Value.Data[i] + second.Value.Data[i], type);
+        }
+        double[] dlambda = [rows.Weight.Data.Sum(value => (double)value)];
+        return
+        [
+            .. StoreGradients(
+                AttentionDevice.Cpu,
+                ("q1", HostTensors.Wrap(first.Query)),
+                ("k1", HostTensors.Wrap(first.Key)),
+                ("q2", HostTensors.Wrap(second.Query)),
+                ("k2", HostTensors.Wrap(second.Key)),
+                ("v", HostTensors.Wrap(dv)),
+                (Vectors, HostTensors.WrapOptional(lambda.VectorGradient<float>(dlambda))),
+                ("norm_gain", Inputs.Has("norm_gain") ? HostTensors.WrapChannels(rows.NormGain) : null),
+                ("gate", Inputs.Has("gate") ? HostTensors.Wrap(rows.Gate) : null)),
+            .. StoreLambda(dlambda, AttentionDevice.Cpu),
+        ];
+    }
+
+    private IEnumerable<StoredTensor> StoreGradients(DifferentialGradients gradients, AttentionDevice device) =>
+    [
+        .. StoreGradients(
+            device,
+            ("q1", gradients.Query1),
+            ("k1", gradients.Key1),
+            ("q2", gradients.Query2),
+            ("k2", gradients.Key2),
+            ("v", gradients.Value),
+            (Vectors, gradients.LambdaVectors),
+            ("norm_gain", gradients.NormGain),
+            ("gate", gradients.Gate)),
+        .. StoreLambda(gradients.Lambda, device),
+    ];
+
+    private StoredTensor[] StoreLambda(IReadOnlyList<double> dlambda, AttentionDevice device) =>
+        Inputs.Has(Vectors) ? [] : [CaseResult.Store("dlambda", dlambda, device)];
 
     /// <inheritdoc/>
     protected override AttentionCase With(CaseInputs inputs) => new DifferentialCase(File, Problem, inputs, Options);

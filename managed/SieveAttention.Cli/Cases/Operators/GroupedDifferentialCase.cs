@@ -1,3 +1,5 @@
+using SieveAttention.Cli.Verification;
+
 namespace SieveAttention.Cli.Cases.Operators;
 
 /// <summary>A case of grouped differential attention.</summary>
@@ -57,18 +59,74 @@ internal sealed class GroupedDifferentialCase(
         using LoadedTensors loaded = new(Inputs, device);
         GroupedDifferentialInputs inputs = OperatorInputs(loaded);
         AttentionTensor outputGradient = loaded["dout"];
+        if (device is not CudaDevice cuda)
+        {
+            return Run(
+                device,
+                () => attention.Backward(inputs, outputGradient),
+                _ => attention.Backward(inputs, outputGradient).Dispose(),
+                gradients => StoreGradients(gradients, device));
+        }
+        // The time is that of the backward pass alone: the forward pass ran before.
+        using DeviceWorkspace workspace = new(cuda);
+        using GroupedDifferentialResult forward = attention.AllocateResult(inputs);
+        attention.Forward(inputs, forward, workspace: workspace);
         return Run(
             device,
-            () => attention.Backward(inputs, outputGradient),
-            _ => attention.Backward(inputs, outputGradient).Dispose(),
-            gradients => StoreGradients(
-                device,
-                ("q", gradients.Query),
-                ("k", gradients.Key),
-                ("v", gradients.Value),
-                ("lambda_logit", gradients.LambdaLogit),
-                ("gate", gradients.Gate)));
+            () =>
+            {
+                GroupedDifferentialGradients gradients = attention.AllocateGradients(inputs);
+                attention.Backward(inputs, forward, outputGradient, gradients, workspace: workspace);
+                return gradients;
+            },
+            gradients => attention.Backward(inputs, forward, outputGradient, gradients, workspace: workspace),
+            gradients => StoreGradients(gradients, device));
     }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> PlainGradients(TensorType type)
+    {
+        CaseInputs inputs = Rounded(type).Inputs;
+        GroupedDifferentialParameters parameters = Options.ToParameters();
+        ScoreTerms<float> terms = Options.Scores.ToTerms<float>(Problem, rowFactors: null);
+        PlainSoftmax heads = new(type, Problem, terms, inputs.Read<float>("q"), inputs.Read<float>("k"), inputs.Read<float>("v"));
+        HostArray<float> outputs = new(Problem.OutputShape);
+        heads.Forward(PlainDifferential.None).CopyTo(outputs.Data, 0);
+        HostArray<float> logits = inputs.Read<float>("lambda_logit");
+        PlainDifferential.Gradients rows = new PlainDifferential(type, PlainEpilogue).Backward(
+            outputs,
+            outputs,
+            head => new PlainDifferential.Pair(
+                parameters.SignalHead(head), parameters.NoiseHead(head), (batch, row) => Sigmoid(logits.Row(batch, head, row)[0])),
+            inputs.Read<float>("dout"));
+        PlainSoftmax.Gradients gradients = heads.Backward(rows.First, PlainDifferential.None);
+        for (int i = 0; i < rows.Weight.Data.Length; i++)
+        {
+            float sigmoid = Sigmoid(logits.Data[i]);
+            rows.Weight.Data[i] *= sigmoid * (1 - sigmoid);
+        }
+        return
+        [
+            .. StoreGradients(
+                AttentionDevice.Cpu,
+                ("q", HostTensors.Wrap(gradients.Query)),
+                ("k", HostTensors.Wrap(gradients.Key)),
+                ("v", HostTensors.Wrap(gradients.Value)),
+                ("lambda_logit", HostTensors.Wrap(rows.Weight)),
+                ("gate", Inputs.Has("gate") ? HostTensors.Wrap(rows.Gate) : null)),
+        ];
+    }
+
+    private static float Sigmoid(float logit) => 1 / (1 + MathF.Exp(-logit));
+
+    private IEnumerable<StoredTensor> StoreGradients(GroupedDifferentialGradients gradients, AttentionDevice device) =>
+        StoreGradients(
+            device,
+            ("q", gradients.Query),
+            ("k", gradients.Key),
+            ("v", gradients.Value),
+            ("lambda_logit", gradients.LambdaLogit),
+            ("gate", gradients.Gate));
 
     /// <inheritdoc/>
     protected override AttentionCase With(CaseInputs inputs) => new GroupedDifferentialCase(File, Problem, inputs, Options);
