@@ -6,7 +6,9 @@
 #include "abi/context.h"
 #include "abi/failure.h"
 #include "abi/validation.h"
+#include "operators/differential/problem.h"
 #include "operators/softmax/problem.h"
+#include "operators/threshold_differential/backward_problem.h"
 #include "operators/threshold_differential/decode_problem.h"
 #include "operators/threshold_differential/problem.h"
 
@@ -30,7 +32,11 @@ void for_each_contribution(Visitor &&visit) {
   visit(contribution<softmax::backward_kernels>());
   visit(contribution<softmax::decode_kernels>());
   visit(contribution<threshold_differential::forward_kernels>());
+  visit(contribution<threshold_differential::backward_kernels>());
   visit(contribution<threshold_differential::decode_kernels>());
+  visit(contribution<differential::forward_kernels>());
+  visit(contribution<differential::backward_kernels>());
+  visit(contribution<differential::decode_kernels>());
 }
 
 const char *operation_name(int32_t operation) {

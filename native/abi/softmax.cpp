@@ -40,14 +40,18 @@ RowFactorView require_row_factor(const sieve_attention_problem &p, const Dimensi
 
 }  // namespace
 
-void plan_scores(const sieve_attention_problem &p, const Dimensions &d, Plan &plan) {
+float require_scale(const sieve_attention_problem &p, const Dimensions &d) {
   require_finite("problem.scale", p.scale);
   if (p.scale < 0)
     invalid(
         format("problem.scale is %g; allowed: larger than 0, or 0 for 1 / sqrt(head_dim): the largest score of a row "
                "is found before scaling",
                static_cast<double>(p.scale)));
-  plan.scale = p.scale == 0 ? 1.0f / std::sqrt(static_cast<float>(d.head_dim)) : p.scale;
+  return p.scale == 0 ? 1.0f / std::sqrt(static_cast<float>(d.head_dim)) : p.scale;
+}
+
+void plan_scores(const sieve_attention_problem &p, const Dimensions &d, Plan &plan) {
+  plan.scale = require_scale(p, d);
   plan.problem.row_factor = require_row_factor(p, d);
   if (p.alibi_slopes != nullptr)
     throw Failure(

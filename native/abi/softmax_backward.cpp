@@ -4,6 +4,45 @@
 
 namespace sieve::softmax {
 
+void plan_gradient(const NamedTensor &named, const sieve_tensor &input, TensorView &view, OutputType &type) {
+  const sieve_tensor &gradient = *named.tensor;
+  const char *name = named.name;
+  if (gradient.data == nullptr) return;
+  require_tensor(name, gradient, input.sizes);
+  if (gradient.dtype != SIEVE_DTYPE_FLOAT32) require_dtype(name, gradient, static_cast<sieve_dtype>(input.dtype));
+  require_vector_access(name, gradient, 16);
+  require_positive_strides(named, "it is written");
+  view = view_of(gradient);
+  type = output_type_of(gradient);
+}
+
+void plan_row_gradient(const NamedTensor &named, bool has_input, const char *why, const Dimensions &d,
+                       TensorView &view) {
+  const sieve_tensor &gradient = *named.tensor;
+  const char *name = named.name;
+  if (gradient.data == nullptr) return;
+  if (!has_input) require_absent(name, gradient, why);
+  require_row_values(named, d);
+  require_positive_strides(named, "it is written");
+  view = view_of(gradient);
+}
+
+void plan_backward_rows(const Kernel<BackwardPlan> &kernel, const Dimensions &d, Workspace &carved,
+                        BackwardPlan &plan) {
+  const ProblemView &problem = plan.problem;
+  plan.padded_rows = problem.query_starts != nullptr
+                         ? (d.queries / kPaddedRows + problem.batch) * kPaddedRows
+                         : (d.queries + kPaddedRows - 1) / kPaddedRows * kPaddedRows * problem.batch;
+  const int64_t rows = plan.padded_rows * problem.query_heads;
+  plan.shifts = carved.take<float>(rows);
+  plan.deltas = carved.take<float>(rows);
+  if (problem.row_factor.kind != RowFactorKind::kNone) plan.factors = carved.take<float>(rows);
+  if (plan.query_gradient.data != nullptr || plan.row_factor_gradient.data != nullptr ||
+      plan.row_first_gradient != nullptr || plan.row_second_gradient != nullptr)
+    plan.query_sums = carved.take<float>(rows * kernel.compiled_head_dim);
+  plan.turns = carved.take<int32_t>(rows / 64 * 2);
+}
+
 namespace {
 
 struct BackwardCall {
@@ -38,35 +77,14 @@ void plan_results(const sieve_softmax_backward_arguments &a, const Dimensions &d
   plan.output_gradient = view_of(a.output_gradient);
 }
 
-// A gradient like the input of the given sizes; absent = not wanted.
-void plan_gradient(const char *name, const sieve_tensor &gradient, const sieve_tensor &input, TensorView &view,
-                   OutputType &type) {
-  if (gradient.data == nullptr) return;
-  require_tensor(name, gradient, input.sizes);
-  if (gradient.dtype != SIEVE_DTYPE_FLOAT32) require_dtype(name, gradient, static_cast<sieve_dtype>(input.dtype));
-  require_vector_access(name, gradient, 16);
-  require_positive_strides({name, &gradient}, "it is written");
-  view = view_of(gradient);
-  type = output_type_of(gradient);
-}
-
-void plan_row_gradient(const char *name, const sieve_tensor &gradient, bool has_input, const char *why,
-                       const Dimensions &d, TensorView &view) {
-  if (gradient.data == nullptr) return;
-  if (!has_input) require_absent(name, gradient, why);
-  require_row_values({name, &gradient}, d);
-  require_positive_strides({name, &gradient}, "it is written");
-  view = view_of(gradient);
-}
-
 void plan_gradients(const sieve_attention_problem &p, const sieve_softmax_backward_arguments &a, const Dimensions &d,
                     BackwardPlan &plan) {
-  plan_gradient("query_gradient", a.query_gradient, a.query, plan.query_gradient, plan.query_gradient_type);
-  plan_gradient("key_gradient", a.key_gradient, a.key, plan.key_gradient, plan.key_gradient_type);
-  plan_gradient("value_gradient", a.value_gradient, a.value, plan.value_gradient, plan.value_gradient_type);
-  plan_row_gradient("row_factor_gradient", a.row_factor_gradient, p.row_factor != SIEVE_ROW_FACTOR_NONE,
+  plan_gradient({"query_gradient", &a.query_gradient}, a.query, plan.query_gradient, plan.query_gradient_type);
+  plan_gradient({"key_gradient", &a.key_gradient}, a.key, plan.key_gradient, plan.key_gradient_type);
+  plan_gradient({"value_gradient", &a.value_gradient}, a.value, plan.value_gradient, plan.value_gradient_type);
+  plan_row_gradient({"row_factor_gradient", &a.row_factor_gradient}, p.row_factor != SIEVE_ROW_FACTOR_NONE,
                     "the problem has no row factor", d, plan.row_factor_gradient);
-  plan_row_gradient("gate_gradient", a.gate_gradient, p.gate.data != nullptr, "the problem has no gate", d,
+  plan_row_gradient({"gate_gradient", &a.gate_gradient}, p.gate.data != nullptr, "the problem has no gate", d,
                     plan.gate_gradient);
   if (a.row_first_gradient != nullptr && p.row_factor != SIEVE_ROW_FACTOR_SSMAX &&
       p.row_factor != SIEVE_ROW_FACTOR_ASENTMAX)
@@ -79,22 +97,6 @@ void plan_gradients(const sieve_attention_problem &p, const sieve_softmax_backwa
       a.row_factor_gradient.data == nullptr && a.gate_gradient.data == nullptr && a.row_first_gradient == nullptr &&
       a.row_second_gradient == nullptr)
     invalid("query_gradient and all other gradients are absent; allowed: at least one that is wanted");
-}
-
-// Arrays of problem.h.
-void plan_workspace(const Kernel<BackwardPlan> &kernel, const Dimensions &d, Workspace &carved, BackwardPlan &plan) {
-  const ProblemView &problem = plan.problem;
-  plan.padded_rows = problem.query_starts != nullptr
-                         ? (d.queries / kPaddedRows + problem.batch) * kPaddedRows
-                         : (d.queries + kPaddedRows - 1) / kPaddedRows * kPaddedRows * problem.batch;
-  const int64_t rows = plan.padded_rows * problem.query_heads;
-  plan.shifts = carved.take<float>(rows);
-  plan.deltas = carved.take<float>(rows);
-  if (problem.row_factor.kind != RowFactorKind::kNone) plan.factors = carved.take<float>(rows);
-  if (plan.query_gradient.data != nullptr || plan.row_factor_gradient.data != nullptr ||
-      plan.row_first_gradient != nullptr || plan.row_second_gradient != nullptr)
-    plan.query_sums = carved.take<float>(rows * kernel.compiled_head_dim);
-  plan.turns = carved.take<int32_t>(rows / 64 * 2);
 }
 
 // Everything that can be wrong is found here; `workspace` may be null when only the size is asked for.
@@ -121,7 +123,7 @@ BackwardCall plan_backward(const sieve_context *context, const sieve_attention_p
   call.kernel =
       choose_kernel(backward_kernels(), c, SIEVE_OPERATION_SOFTMAX, SIEVE_DIRECTION_BACKWARD, path, a.query.dtype, d);
   Workspace carved(workspace);
-  plan_workspace(*call.kernel, d, carved, plan);
+  plan_backward_rows(*call.kernel, d, carved, plan);
   call.workspace_bytes = carved.bytes();
   return call;
 }

@@ -74,9 +74,9 @@ template <class Shape>
 struct BackwardSm90Barriers {
   uint64_t key_full;                      // copy engine; both consumers wait
   uint64_t query_full[Shape::kStages];    // copy engine: queries and shifts; producer: the visit
-  uint64_t query_empty[Shape::kStages];   // one thread a consumer; the producer waits
+  uint64_t query_empty[Shape::kStages];   // every consumer warp; the producer waits
   uint64_t output_full[Shape::kStages];   // copy engine: doutput and deltas
-  uint64_t output_empty[Shape::kStages];  // one thread a consumer
+  uint64_t output_empty[Shape::kStages];  // every consumer warp
   uint64_t score_full[Shape::kStages];    // every consumer warp, for its dscores; both consumers wait
 };
 
@@ -125,9 +125,9 @@ struct BackwardSm90 {
     ptx::mbarrier_init(address(&b.key_full), 1);
     for (int stage = 0; stage < Shape::kStages; ++stage) {
       ptx::mbarrier_init(address(&b.query_full[stage]), 1);
-      ptx::mbarrier_init(address(&b.query_empty[stage]), kConsumers);
+      ptx::mbarrier_init(address(&b.query_empty[stage]), 4 * kConsumers);
       ptx::mbarrier_init(address(&b.output_full[stage]), 1);
-      ptx::mbarrier_init(address(&b.output_empty[stage]), kConsumers);
+      ptx::mbarrier_init(address(&b.output_empty[stage]), 4 * kConsumers);
       ptx::mbarrier_init(address(&b.score_full[stage]), 4 * kConsumers);
     }
     ptx::fence_mbarrier_init();
@@ -422,8 +422,10 @@ struct BackwardSm90 {
       if (lane == 0) ptx::mbarrier_arrive(address(&shared.barriers.score_full[ring.stage]));
     }
 
+    // Row scalars are read by ordinary loads, whose end only the warp itself knows.
     __device__ void release(uint64_t &barrier) const {
-      if (thread == 0) ptx::mbarrier_arrive(address(&barrier));
+      __syncwarp();
+      if (lane_index() == 0) ptx::mbarrier_arrive(address(&barrier));
     }
 
     // Adds this consumer's part of the queries' gradient to the sums; in the order of the thread blocks, where that is

@@ -103,6 +103,7 @@ template <typename Element, int kChannels>
 __device__ inline void store_row(const float (&accumulators)[kChannels / 8][4], int half, float unscale,
                                  const EpilogueView &epilogue, const TensorView &output, OutputType type, int channels,
                                  int batch, int head, int row, bool inside) {
+  if (output.data == nullptr) return;  // a forward run for its bitmap alone
   const float factor =
       output_factor<kChannels>(accumulators, half, unscale, epilogue, channels, batch, head, row, inside);
   store_scaled_row<Element, kChannels>(accumulators, half, factor, epilogue, output, type, channels, batch, head, row,

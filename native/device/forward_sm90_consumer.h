@@ -19,6 +19,8 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
   using Parts::kConsumerBarrier;
   using Parts::kConsumersBarrier;
   using Parts::kD;
+  using Parts::kExchangeEmpty;
+  using Parts::kExchangeFull;
   using Parts::kN;
   using Parts::kStagesOutput;
   using Parts::kV;
@@ -50,13 +52,20 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     int common_first, common_end;  // keys that all rows of the tile see
   };
 
+  // Which stream, and where in the tile its rows begin.
+  __device__ int stream() const { return Shape::kStreams > 1 ? index : 0; }
+  __device__ int consumer_row() const { return Shape::kStreams > 1 ? 0 : index * 64; }
+
   __device__ void start_scores() {
     ptx::wgmma_fence();
 #pragma unroll
     for (int view = 0; view < kViews; ++view) {
       const uint64_t query =
-          ptx::matrix_descriptor(address(shared.queries[queries.stage].view[view]) + index * 64 * 128, 0);
-      const uint64_t key = ptx::matrix_descriptor(address(shared.stages[keys.stage].key[view]), 0);
+          ptx::matrix_descriptor(address(shared.queries[queries.stage].view[stream() * kViews + view]) +
+                                     static_cast<uint32_t>(consumer_row()) * 128,
+                                 0);
+      const int key_view = Shape::kKeyStreams > 1 ? index * kViews + view : view;
+      const uint64_t key = ptx::matrix_descriptor(address(shared.stages[keys.stage].key[key_view]), 0);
       auto &d = reinterpret_cast<float(&)[kN / 2]>(scores[view]);
 #pragma unroll
       for (int k = 0; k < kD / 16; ++k)
@@ -211,7 +220,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
   }
 
   __device__ Rows rows_of(const Work &work) const {
-    const ThreadRows thread_rows{work.block_row + index * 64 + thread / 32 * 16 + lane_index() / 4};
+    const ThreadRows thread_rows{work.block_row + consumer_row() + thread / 32 * 16 + lane_index() / 4};
     const int last = min(work.block_row + Shape::kRows, work.sequence.queries) - 1;
     return {work,
             thread_rows,
@@ -246,7 +255,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
   // Writes the 16 rows of this warp over its queries, which nobody else reads, and has the copy engine bring them out.
   __device__ void store_staged(const Rows &rows, const float (&factors)[2], int stage) {
     using Panel = SharedTile<16, 64>;
-    const int lane = lane_index(), first_row = thread / 32 * 16 + index * 64;
+    const int lane = lane_index(), first_row = thread / 32 * 16 + consumer_row();
     const uint32_t target = address(shared.queries[stage].view[0]) + static_cast<uint32_t>(first_row) * 128;
     const uint32_t piece = target + Panel::offset(lane & 15, lane >> 4);
 #pragma unroll
@@ -274,20 +283,63 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     }
   }
 
-  // `stage`: of the queries of this tile, or -1 where it has none.
-  __device__ void store(const Rows &rows, const typename Policy::State &state, int stage) {
+  // Two streams: the output becomes that of the first minus the scaled one of the second; true for the consumer that
+  // has it then. What is exchanged lies where the thread of the same place reads it, so that it needs no order of rows.
+  __device__ bool subtract_streams(const Rows &rows, const typename Policy::State &state) {
     const Sequence &sequence = rows.work.sequence;
     float factors[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = rows.thread_rows.row(0, half);
-      factors[half] = output_factor<kV>(
-          output[0], half, Policy::finish(state, rows.scalars, a.policy, rows.work.place, sequence, row, 0, half),
-          a.problem.epilogue, a.value_dim, sequence.batch, rows.work.place.head, sequence.query_start + row,
-          row < sequence.queries);
+      factors[half] = Policy::finish_stream(state, stream(), a.policy, rows.work.place, sequence, row, half);
+      Policy::template store_stream<Element, kV>(output[0], half, factors[half], stream(), a.policy, rows.work.place,
+                                                 sequence, row, a.value_dim);
+      if (stream() == 1) factors[half] *= Policy::subtracted(a.policy, rows.work.place, sequence, row);
+    }
+    constexpr int kBoth = 256, kTiles = Shared::kExchanged / 4;
+#pragma unroll
+    for (int first = 0; first < kV / 8; first += kTiles) {
+      if (stream() == 1) {
+        ptx::bar_sync(kExchangeEmpty, kBoth);
+#pragma unroll
+        for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) shared.exchange[4 * n + e][thread] = output[0][first + n][e] * factors[e / 2];
+        ptx::bar_arrive(kExchangeFull, kBoth);
+      } else {
+        ptx::bar_sync(kExchangeFull, kBoth);
+#pragma unroll
+        for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            float &x = output[0][first + n][e];
+            // Rounded before the subtraction, as the other was: equal streams cancel exactly.
+            x = __fsub_rn(__fmul_rn(x, factors[e / 2]), shared.exchange[4 * n + e][thread]);
+          }
+        ptx::bar_arrive(kExchangeEmpty, kBoth);
+      }
+    }
+    return stream() == 0;
+  }
+
+  // `stage`: of the queries of this tile, or -1 where it has none.
+  __device__ void store(const Rows &rows, const typename Policy::State &state, int stage) {
+    const Sequence &sequence = rows.work.sequence;
+    if constexpr (Shape::kStreams > 1) {
+      if (!subtract_streams(rows, state)) return;
+    }
+    float factors[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = rows.thread_rows.row(0, half);
+      float unscale = 1.0f;
+      if constexpr (Shape::kStreams == 1)
+        unscale = Policy::finish(state, rows.scalars, a.policy, rows.work.place, sequence, row, 0, half);
+      factors[half] = output_factor<kV>(output[0], half, unscale, a.problem.epilogue, a.value_dim, sequence.batch,
+                                        rows.work.place.head, sequence.query_start + row, row < sequence.queries);
     }
     if constexpr (kStagesOutput) {
-      const int end_row = rows.work.block_row + index * 64 + thread / 32 * 16 + 16;
+      const int end_row = rows.work.block_row + consumer_row() + thread / 32 * 16 + 16;
       if (stage >= 0 && a.output_type == OutputType::kElement && end_row <= sequence.queries) {
         store_staged(rows, factors, stage);
         return;
@@ -313,14 +365,24 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     store(rows, state, -1);
   }
 
+  // Every tile of the second stream waits for the first stream to have read the tile before; so does its end.
+  __device__ void open_exchange() const {
+    if (Shape::kStreams > 1 && stream() == 0) ptx::bar_arrive(kExchangeEmpty, 256);
+  }
+  __device__ void close_exchange() const {
+    if (Shape::kStreams > 1 && stream() == 1) ptx::bar_sync(kExchangeEmpty, 256);
+  }
+
   // One tile after the other.
   __device__ void run() {
     RingCursor<2> slot;
+    open_exchange();
     for (;;) {
       const int tile = next_tile(shared, slot);
-      if (tile >= a.tiles) return;
+      if (tile >= a.tiles) break;
       compute(Work(a.problem, a.order, tile));
     }
+    close_exchange();
   }
 
   __device__ void wait_operands(const Work &work) {
@@ -336,6 +398,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
     RingCursor<2> slot;
     int tile = next_tile(shared, slot);
     if (tile >= a.tiles) return;
+    open_exchange();
     Work work(a.problem, a.order, tile);
     wait_operands(work);
     start_scores();
@@ -371,6 +434,7 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
       if (tile >= a.tiles) break;
       work = next;
     }
+    close_exchange();
     ptx::cp_async_bulk_wait_group_read<0>();  // shared memory goes with the thread block
     ptx::wgmma_wait_group<0>();
   }

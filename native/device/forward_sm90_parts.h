@@ -12,8 +12,8 @@ namespace sieve {
 
 template <class Policy>
 struct ForwardSm90Arguments {
-  CUtensorMap query[Policy::Shape::kViews];
-  CUtensorMap key[Policy::Shape::kViews];
+  CUtensorMap query[Policy::Shape::kStreams * Policy::Shape::kViews];
+  CUtensorMap key[Policy::Shape::kKeyStreams * Policy::Shape::kViews];
   CUtensorMap value;
   CUtensorMap staged_output;  // boxes of the 16 rows of a warp; where output_type is that of the elements
   ProblemView problem;
@@ -45,14 +45,18 @@ struct ForwardSm90SharedMemory {
   // panel may be wider than the tensor: what is missing arrives as zeros, and no product reads beyond the dims of the
   // shape.
   static constexpr int kHeadPanels = (Shape::kHeadDim + 63) / 64, kValuePanels = (Shape::kValueDim + 63) / 64;
+  static constexpr int kQueryViews = Shape::kStreams * Shape::kViews, kKeyViews = Shape::kKeyStreams * Shape::kViews;
   struct Query {
-    alignas(1024) uint8_t view[Shape::kViews][Shape::kRows * kHeadPanels * 128];
+    alignas(1024) uint8_t view[kQueryViews][Shape::kRows * kHeadPanels * 128];
   } queries[Shape::kQueryStages];
   struct Stage {
-    alignas(1024) uint8_t key[Shape::kViews][Shape::kKeyBlock * kHeadPanels * 128];
+    alignas(1024) uint8_t key[kKeyViews][Shape::kKeyBlock * kHeadPanels * 128];
     alignas(1024) uint8_t value[Shape::kKeyBlock * kValuePanels * 128];
   } stages[Shape::kStages];
   float row_scalars[Shape::kRowScalars == 0 ? 1 : Shape::kRowScalars][Shape::kRows];
+  // Scaled output of the second stream, for the first to subtract: by register, then by thread of a consumer.
+  static constexpr int kExchanged = Shape::kStreams == 1 ? 1 : (Shape::kValueDim < 128 ? Shape::kValueDim : 128) / 2;
+  float exchange[kExchanged][Shape::kStreams == 1 ? 1 : 128];
   int tile[2];
   ForwardSm90Barriers<Shape> barriers;
 };
@@ -90,10 +94,14 @@ struct ForwardSm90Parts {
   static constexpr bool kScoresAhead = kV <= 128;
   // The output leaves through the queries of its tile, while the other place takes those of the next: nobody waits.
   static constexpr bool kStagesOutput =
-      kScoresAhead && Shape::kQueryStages == 2 && Shared::kValuePanels <= Shared::kHeadPanels;
+      kScoresAhead && Shape::kQueryStages == 2 && Shared::kValuePanels <= Shape::kStreams * Shared::kHeadPanels;
   static constexpr int kConsumersBarrier = 1;  // named barrier of all consumers
   static constexpr int kConsumerBarrier = 2;   // 2, 3, ...: of the threads of one consumer
+  static constexpr int kExchangeFull = kConsumerBarrier + Shape::kConsumers;  // second stream to first
+  static constexpr int kExchangeEmpty = kExchangeFull + 1;                    // first stream to second
 
+  static_assert(Shape::kStreams == 1 || (Shape::kStreams == 2 && Shape::kConsumers == 2 && Shape::kRows == 64),
+                "a consumer for each stream, on the same rows");
   static_assert(sizeof(Shared) <= 227 * 1024, "shared memory of a thread block");
   static_assert(128 * (Shape::kProducerRegisters + Shape::kConsumers * Shape::kConsumerRegisters) <= 65536,
                 "registers");

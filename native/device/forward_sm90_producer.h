@@ -10,7 +10,6 @@ struct ForwardSm90Producer : ForwardSm90Parts<Policy> {
   using Parts = ForwardSm90Parts<Policy>;
   using Parts::address;
   using Parts::kN;
-  using Parts::kViews;
   using Parts::next_tile;
   using typename Parts::Arguments;
   using typename Parts::QueryRing;
@@ -28,6 +27,14 @@ struct ForwardSm90Producer : ForwardSm90Parts<Policy> {
                                    address(barrier));
   }
 
+  // Head of the query tensor that a view of a tile reads.
+  __device__ static int query_head(const Arguments &a, int head, int view) {
+    if constexpr (Shape::kStreams > 1)
+      return Policy::query_head(a.policy, head, view);
+    else
+      return head;
+  }
+
   // One thread: numbers of tiles, queries, keys, values.
   __device__ static void produce(Shared &shared, const Arguments &a) {
     ForwardSm90Barriers<Shape> &b = shared.barriers;
@@ -41,15 +48,15 @@ struct ForwardSm90Producer : ForwardSm90Parts<Policy> {
       slot.advance();
       if (tile >= a.tiles) return;
       const Work work(a.problem, a.order, tile);
-      const int head = work.place.head, key_head = head / a.problem.group, batch = work.sequence.batch;
+      const int key_head = work.place.head / a.problem.group, batch = work.sequence.batch;
       if (work.has_keys()) {
         uint64_t *query_full = &b.query_full[query.stage];
         ptx::mbarrier_wait(address(&b.query_empty[query.stage]), query.phase ^ 1);
         ptx::mbarrier_arrive_expect_tx(address(query_full), sizeof(typename Shared::Query));
-        for (int view = 0; view < kViews; ++view)
+        for (int view = 0; view < Shared::kQueryViews; ++view)
           load_tile<Shape::kRows, Shared::kHeadPanels>(shared.queries[query.stage].view[view], a.query[view],
-                                                       work.sequence.query_start + work.block_row, head, batch,
-                                                       query_full);
+                                                       work.sequence.query_start + work.block_row,
+                                                       query_head(a, work.place.head, view), batch, query_full);
         query.advance();
       }
       // Asked for before the last waits of the tile, which hide its way to memory and back.
@@ -62,7 +69,7 @@ struct ForwardSm90Producer : ForwardSm90Parts<Policy> {
         uint64_t *key_full = &b.key_full[ring.stage], *value_full = &b.value_full[ring.stage];
         ptx::mbarrier_wait(address(&b.key_empty[ring.stage]), ring.phase ^ 1);
         ptx::mbarrier_arrive_expect_tx(address(key_full), sizeof stage.key);
-        for (int view = 0; view < kViews; ++view)
+        for (int view = 0; view < Shared::kKeyViews; ++view)
           load_tile<kN, Shared::kHeadPanels>(stage.key[view], a.key[view], row, key_head, batch, key_full);
         ptx::mbarrier_wait(address(&b.value_empty[ring.stage]), ring.phase ^ 1);
         ptx::mbarrier_arrive_expect_tx(address(value_full), sizeof stage.value);

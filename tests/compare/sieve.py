@@ -36,6 +36,17 @@ class TdaForward(c.Structure):
     ]
 
 
+class TdaBackward(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_uint32), ("reserved", c.c_int32),
+        ("query1", Tensor), ("key1", Tensor), ("query2", Tensor), ("key2", Tensor), ("value", Tensor), ("output_gradient", Tensor),
+        ("survivor_tiles", Tensor), ("query1_gradient", Tensor), ("key1_gradient", Tensor), ("query2_gradient", Tensor),
+        ("key2_gradient", Tensor), ("value_gradient", Tensor), ("gate_gradient", Tensor), ("norm_gain_gradient", c.c_void_p),
+        ("beta_gradient", c.c_void_p), ("kappa_gradient", c.c_void_p), ("lambda_gradient", c.c_void_p),
+        ("beta", Scalar), ("lambda_", Scalar), ("kappa", c.c_float), ("power", c.c_float),
+    ]
+
+
 class TdaCache(c.Structure):
     _fields_ = [
         ("struct_size", c.c_uint32), ("screen", c.c_int32), ("key1", Tensor), ("key2", Tensor), ("value", Tensor),
@@ -105,12 +116,14 @@ class Library:
         if status != 0:
             raise RuntimeError(self.native.sieve_last_message().decode())
 
-    def tda_forward(self, q1, k1, q2, k2, v, beta, lam, path="automatic", screen=0):
-        """Returns a function that launches on the current stream, and its output tensor."""
+    def tda_forward(self, q1, k1, q2, k2, v, beta, lam, path="automatic", screen=0, tiles=None):
+        """Returns a function that launches on the current stream, and its output tensor; fills `tiles` where they are given."""
         out = torch.empty(*q1.shape[:3], v.shape[3], dtype=q1.dtype, device=q1.device)
         problem = Problem(struct_size=c.sizeof(Problem), causal=1, path=PATHS[path], output_scale=1.0)
         arguments = TdaForward(struct_size=c.sizeof(TdaForward), screen=screen, query1=view(q1), key1=view(k1), query2=view(q2), key2=view(k2),
                                value=view(v), output=view(out), beta=Scalar(None, beta, 0), lambda_=Scalar(None, lam, 0), kappa=1.0, power=2.0)
+        if tiles is not None:
+            arguments.survivor_tiles = view(tiles)
         size = c.c_uint64()
         self.check(self.native.sieve_tda_forward_workspace(self.context, c.byref(problem), c.byref(arguments), c.byref(size)))
         workspace = torch.empty(size.value, dtype=torch.uint8, device=q1.device)
@@ -120,8 +133,33 @@ class Library:
             self.check(self.native.sieve_tda_forward(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
                                                      size, stream))
 
-        launch.keep = (workspace, out, q1, k1, q2, k2, v)
+        launch.keep = (workspace, out, q1, k1, q2, k2, v, tiles)
         return launch, out
+
+    def tda_backward(self, q1, k1, q2, k2, v, grad, beta, lam, path="automatic", tiles=None):
+        """Returns a function that launches on the current stream, the gradients of the inputs, and those of beta and lambda a head."""
+        gradients = [torch.empty_like(t) for t in (q1, k1, q2, k2, v)]
+        parameters = torch.empty(2, q1.shape[1], dtype=torch.float32, device=q1.device)
+        problem = Problem(struct_size=c.sizeof(Problem), causal=1, path=PATHS[path], output_scale=1.0)
+        arguments = TdaBackward(struct_size=c.sizeof(TdaBackward), query1=view(q1), key1=view(k1), query2=view(q2), key2=view(k2),
+                                value=view(v), output_gradient=view(grad), query1_gradient=view(gradients[0]),
+                                key1_gradient=view(gradients[1]), query2_gradient=view(gradients[2]), key2_gradient=view(gradients[3]),
+                                value_gradient=view(gradients[4]), beta_gradient=parameters[0].data_ptr(),
+                                lambda_gradient=parameters[1].data_ptr(), beta=Scalar(None, beta, 0), lambda_=Scalar(None, lam, 0),
+                                kappa=1.0, power=2.0)
+        if tiles is not None:
+            arguments.survivor_tiles = view(tiles)
+        size = c.c_uint64()
+        self.check(self.native.sieve_tda_backward_workspace(self.context, c.byref(problem), c.byref(arguments), c.byref(size)))
+        workspace = torch.empty(size.value, dtype=torch.uint8, device=q1.device)
+
+        def launch():
+            stream = c.c_void_p(torch.cuda.current_stream().cuda_stream)
+            self.check(self.native.sieve_tda_backward(self.context, c.byref(problem), c.byref(arguments), c.c_void_p(workspace.data_ptr()),
+                                                      size, stream))
+
+        launch.keep = (workspace, q1, k1, q2, k2, v, grad, tiles, gradients, parameters)
+        return launch, gradients, parameters
 
     def tda_cache(self, k1, k2, v, screen=0):
         """A contiguous cache over tensors that are there; its `summarise` writes inverse norms and images, and has run once."""

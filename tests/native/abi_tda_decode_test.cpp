@@ -4,6 +4,7 @@
 
 #include "abi/context.h"
 #include "abi/kernel_table.h"
+#include "operators/threshold_differential/decode_choice.h"
 #include "tests/native/support/check.h"
 
 namespace sieve::test {
@@ -137,6 +138,24 @@ void test_plan() {
   CHECK(bytes == 3 * 4 * 48 * 64 * 4);
 }
 
+// Near the best splits of LADDER.md, for 132 multiprocessors: the fewest that leave at most 5 % of the places empty.
+void test_choice() {
+  using namespace threshold_differential;
+  const auto splits = [](Screen screen, int64_t heads, int64_t keys) {
+    return decode_splits(heads, keys, decode_places(screen, heads, 132));
+  };
+  CHECK(splits(Screen::kNone, 64, 65536) == 4);
+  CHECK(splits(Screen::kInt8, 64, 65536) == 4);
+  CHECK(splits(Screen::kInt4, 64, 65536) == 6);
+  CHECK(splits(Screen::kNone, 8, 131072) == 32);
+  CHECK(splits(Screen::kInt4, 8, 131072) == 48);
+  CHECK(splits(Screen::kNone, 2, 131072) == 63);
+  CHECK(splits(Screen::kInt4, 2, 131072) == 63);
+  CHECK(splits(Screen::kInt4, 8, 8192) == 16);
+  CHECK(screen_that_pays(Screen::kInt4, 32) == Screen::kInt4);
+  CHECK(screen_that_pays(Screen::kInt8, 33) == Screen::kNone);
+}
+
 }  // namespace
 
 void test_tda_decode(const sieve_context *device) {
@@ -144,6 +163,7 @@ void test_tda_decode(const sieve_context *device) {
   test_decode_refusals();
   test_append_refusals();
   test_plan();
+  test_choice();
 }
 
 }  // namespace sieve::test

@@ -6,9 +6,11 @@
 #include "tests/native/support/check.h"
 
 namespace sieve::test {
-void test_softmax(const sieve_context *context);     // abi_softmax_test.cpp
-void test_tda_decode(const sieve_context *context);  // abi_tda_decode_test.cpp
-}
+void test_differential(const sieve_context *context);  // abi_differential_test.cpp
+void test_softmax(const sieve_context *context);       // abi_softmax_test.cpp
+void test_tda_backward(const sieve_context *context);  // abi_tda_backward_test.cpp
+void test_tda_decode(const sieve_context *context);    // abi_tda_decode_test.cpp
+}  // namespace sieve::test
 
 namespace {
 
@@ -219,7 +221,9 @@ int main() {
   sieve::register_context(&fake_context);
   fake_context.multiprocessors = 132;
   test_refusals();
+  sieve::test::test_differential(&fake_context);
   sieve::test::test_softmax(&fake_context);
+  sieve::test::test_tda_backward(&fake_context);
   sieve::test::test_tda_decode(&fake_context);
   test_handles();
   test_kernels();

@@ -561,8 +561,9 @@ void test_repeats(int32_t path) {
 
 }  // namespace sieve::test
 
-int main() {
+int main(int count, char **arguments) {
   using namespace sieve::test;
+  read_arguments(count, arguments);
   sieve_context_options options{};
   options.struct_size = sizeof options;
   options.log_level = SIEVE_LOG_NONE;
@@ -679,18 +680,25 @@ int main() {
     else
       std::printf("not run: %s\n", sieve_last_message());
   }
+  const auto wanted = [](int32_t path, const char *group, const char *name) {
+    return chosen(std::string(path == SIEVE_PATH_HOPPER ? "hopper " : "generic ") + group + ": " + name);
+  };
   for (const Case &c : cases) {
+    std::vector<int32_t> chosen_paths;
+    for (const int32_t path : paths)
+      if (wanted(path, "cases", c.name)) chosen_paths.push_back(path);
+    if (chosen_paths.empty()) continue;
     const Inputs in(c);
     const NaiveDecodeResult expected = reference(in);
-    for (const int32_t path : paths) test(in, expected, path);
+    for (const int32_t path : chosen_paths) test(in, expected, path);
   }
   for (const int32_t path : paths) {
-    test_steps(path);
-    test_graph(path, false);
-    test_graph(path, true);
-    test_nan(path);
-    test_far(path);
-    test_repeats(path);
+    if (wanted(path, "properties", "steps")) test_steps(path);
+    if (wanted(path, "properties", "graph")) test_graph(path, false);
+    if (wanted(path, "properties", "graph, paged")) test_graph(path, true);
+    if (wanted(path, "properties", "NaN")) test_nan(path);
+    if (wanted(path, "properties", "far")) test_far(path);
+    if (wanted(path, "properties", "repeats")) test_repeats(path);
   }
   CHECK(sieve_context_destroy(context) == SIEVE_STATUS_OK);
   return finish();

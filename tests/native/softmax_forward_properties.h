@@ -228,19 +228,21 @@ void test_graph(int32_t path) {
 }
 
 void test_properties(int32_t path) {
-  test_sequences(path, false);
-  test_sequences(path, true);
+  const auto wanted = [&](const char *name) { return chosen(std::string(path_name(path)) + " properties: " + name); };
+  if (wanted("packed sequences")) test_sequences(path, false);
+  if (wanted("padded sequences")) test_sequences(path, true);
   for (const int dim : {64, 128}) {
+    if (!wanted(dim == 64 ? "NaN D64" : "NaN D128")) continue;
     test_nan(path, dim, "NaN in query row 300", 0, &Setup::query, 300, 300, 301, -1);
     test_nan(path, dim, "NaN in key row 300", 0, &Setup::key, 300, 300, 600, -1);
     test_nan(path, dim, "NaN in value row 300", 0, &Setup::value, 300, 300, 600, 5);
     test_nan(path, dim, "NaN in value row 300, window 70", 70, &Setup::value, 300, 300, 370, 5);
   }
-  test_garbage_behind_keys(path);
-  test_repeats(path);
-  test_large_strides(path);
-  if (path == SIEVE_PATH_GENERIC) test_repeated_heads(path);
-  test_graph(path);
+  if (wanted("garbage behind keys")) test_garbage_behind_keys(path);
+  if (wanted("repeats")) test_repeats(path);
+  if (wanted("large strides")) test_large_strides(path);
+  if (path == SIEVE_PATH_GENERIC && wanted("repeated heads")) test_repeated_heads(path);
+  if (wanted("graph")) test_graph(path);
 }
 
 }  // namespace sieve::test

@@ -213,10 +213,15 @@ NaiveSoftmax square(int length, int dim, int32_t dtype) {
 void test_sizes(int32_t path) {
   constexpr int kDims[] = {32, 64, 96, 128, 256};
   int runs = 0;
+  const auto wanted = [&](int32_t dtype, const std::string &rest) {
+    return chosen(std::string(path_name(path)) + " sizes: " + (dtype == SIEVE_DTYPE_BFLOAT16 ? "bf16 " : "fp16 ") +
+                  rest);
+  };
   for (const int32_t dtype : {SIEVE_DTYPE_BFLOAT16, SIEVE_DTYPE_FLOAT16}) {
     for (const int length : {1, 17, 113, 239, 799, 1023, 1024})
       for (const int dim : kDims) {
         if (dtype == SIEVE_DTYPE_FLOAT16 && length > 239) continue;
+        if (!wanted(dtype, "D" + std::to_string(dim) + ", length " + std::to_string(length))) continue;
         test_case("sizes, causal", square(length, dim, dtype), {}, path, true);
         NaiveSoftmax p = square(length, dim, dtype);  // not causal, other numbers of keys and queries
         p.causal = false;
@@ -229,6 +234,7 @@ void test_sizes(int32_t path) {
         sieve_support_query query{
             sizeof query, SIEVE_OPERATION_SOFTMAX, SIEVE_DIRECTION_FORWARD, path, dtype, head_dim, value_dim, 0};
         if (sieve_support(context, &query) != SIEVE_STATUS_OK) continue;
+        if (!wanted(dtype, "D" + std::to_string(head_dim) + " Dv" + std::to_string(value_dim))) continue;
         NaiveSoftmax p = square(200, head_dim, dtype);
         p.value_dim = value_dim;
         p.rms = true;  // over the true channels
@@ -236,14 +242,15 @@ void test_sizes(int32_t path) {
         ++runs;
       }
   }
-  test_case("length 4224", square(4224, 128, SIEVE_DTYPE_BFLOAT16), {}, path);
+  if (wanted(SIEVE_DTYPE_BFLOAT16, "D128, length 4224"))
+    test_case("length 4224", square(4224, 128, SIEVE_DTYPE_BFLOAT16), {}, path);
   std::printf("%-8s %d sizes\n", path_name(path), runs);
 }
 
 void test_cases(int32_t path) {
   constexpr int32_t kBf16 = SIEVE_DTYPE_BFLOAT16, kFp16 = SIEVE_DTYPE_FLOAT16;
   const auto test = [&](const char *name, const NaiveSoftmax &p, const Options &o = {}) {
-    test_case(name, p, o, path);
+    if (chosen(std::string(path_name(path)) + " cases: " + name)) test_case(name, p, o, path);
   };
   constexpr int kSsmax = SIEVE_ROW_FACTOR_SSMAX, kAsentmax = SIEVE_ROW_FACTOR_ASENTMAX,
                 kVector = SIEVE_ROW_FACTOR_VECTOR;
@@ -284,8 +291,9 @@ void test_cases(int32_t path) {
 
 #include "tests/native/softmax_forward_properties.h"
 
-int main() {
+int main(int count, char **arguments) {
   using namespace sieve::test;
+  read_arguments(count, arguments);
   sieve_context_options options{};
   options.struct_size = sizeof options;
   options.log_level = SIEVE_LOG_NONE;

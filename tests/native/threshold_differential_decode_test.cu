@@ -512,8 +512,9 @@ void test_far(int32_t screen) {
 
 }  // namespace sieve::test
 
-int main() {
+int main(int count, char **arguments) {
   using namespace sieve::test;
+  read_arguments(count, arguments);
   sieve_context_options options{};
   options.struct_size = sizeof options;
   options.log_level = SIEVE_LOG_NONE;
@@ -565,19 +566,28 @@ int main() {
     c.dtype = kFp16;
     c.window = 33;
   });
-  for (const Case &c : cases) test(c);
+  for (const Case &c : cases)
+    if (chosen(std::string("cases: ") + c.name)) test(c);
+  const auto wanted = [](const char *name, const std::string &which) {
+    return chosen(std::string("properties: ") + name + " " + which);
+  };
   for (uint32_t seed = 1; seed <= 3; ++seed)
     for (const int dim : {64, 128})
-      for (const int32_t dtype : {kBf16, kFp16}) test_adversarial(dtype, dim, seed == 3, seed);
-  for (const int dim : {64, 128}) test_rounding(dim);
-  for (const bool paged : {false, true}) test_append(paged);
-  for (const int dim : {64, 128}) test_prefill(dim);
+      for (const int32_t dtype : {kBf16, kFp16})
+        if (wanted(dtype == kBf16 ? "adversarial bf16" : "adversarial fp16", "D" + std::to_string(dim)))
+          test_adversarial(dtype, dim, seed == 3, seed);
+  for (const int dim : {64, 128})
+    if (wanted("rounding", "D" + std::to_string(dim))) test_rounding(dim);
+  for (const bool paged : {false, true})
+    if (wanted("append", paged ? "paged" : "contiguous")) test_append(paged);
+  for (const int dim : {64, 128})
+    if (wanted("prefill", "D" + std::to_string(dim))) test_prefill(dim);
   for (const int32_t screen : kScreens) {
-    test_graph(screen);
-    test_nan(screen);
-    test_far(screen);
+    if (wanted("graph", kScreenNames[screen])) test_graph(screen);
+    if (wanted("NaN", kScreenNames[screen])) test_nan(screen);
+    if (wanted("far", kScreenNames[screen])) test_far(screen);
   }
-  test_properties();
+  if (wanted("identities", "all")) test_properties();
   CHECK(sieve_context_destroy(context) == SIEVE_STATUS_OK);
   return finish();
 }

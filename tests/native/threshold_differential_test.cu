@@ -482,8 +482,9 @@ void test_sequences(const Way &way, bool padded) {
 
 }  // namespace sieve::test
 
-int main(int argc, char **argv) {
+int main(int count, char **arguments) {
   using namespace sieve::test;
+  read_arguments(count, arguments);
   sieve_context_options options{};
   options.struct_size = sizeof options;
   options.log_level = SIEVE_LOG_NONE;
@@ -522,8 +523,6 @@ int main(int argc, char **argv) {
   };
   sieve_support_query query{
       sizeof query, SIEVE_OPERATION_TDA, SIEVE_DIRECTION_FORWARD, SIEVE_PATH_GENERIC, kBf16, 64, 64, 0};
-  // `quick`: small problems without a reference, for tools that slow a kernel down a thousandfold.
-  const bool quick = argc > 1 && std::strcmp(argv[1], "quick") == 0;
   for (const Way &way : {Way{"generic", SIEVE_PATH_GENERIC}, Way{"hopper", SIEVE_PATH_HOPPER},
                          Way{"screened", SIEVE_PATH_HOPPER, SIEVE_TDA_SCREEN_INT8}}) {
     query.path = way.path;
@@ -531,22 +530,27 @@ int main(int argc, char **argv) {
       std::printf("not run: %s\n", sieve_last_message());
       continue;
     }
-    if (quick) {
+    const auto wanted = [&](const char *group, const char *name) {
+      return chosen(std::string(way.label) + " " + group + ": " + name);
+    };
+    for (const Case &c : cases)
+      if (wanted("cases", c.name)) test(c, way);
+    if (wanted("properties", "packed sequences")) test_sequences(way, false);
+    if (wanted("properties", "padded sequences")) test_sequences(way, true);
+    if (wanted("properties", "identities, bf16 D64 Dv64")) test_properties(way, kBf16, 64, 64);
+    if (wanted("properties", "identities, fp16 D64 Dv128")) test_properties(way, kFp16, 64, 128);
+    if (wanted("properties", "identities, fp16 D128 Dv128")) test_properties(way, kFp16, 128, 128);
+    if (wanted("properties", "identities, bf16 D32 Dv96")) test_properties(way, kBf16, 32, 96);
+    if (wanted("properties", "containment")) test_containment(way);
+    if (wanted("properties", "screening")) test_screening(way);
+    if (wanted("properties", "far heads")) test_far_heads(way);
+    // Small problems without a reference, for tools that slow a kernel down a thousandfold.
+    if (wanted("alone", "bf16 D64, dense"))
       test_alone(way, {1, 2, 1, 200, 260, 64, true, 60, 0, 0.2, 1, 0.3, 2, false, 0, 1, kBf16});
+    if (wanted("alone", "bf16 D64, sparse"))
       test_alone(way, {1, 2, 1, 200, 330, 64, true, 130, 0, 1.0, 1, 0.3, 2, false, 0, 1, kBf16});
+    if (wanted("alone", "fp16 D128"))
       test_alone(way, {1, 1, 1, 130, 200, 128, true, 70, 0, 0.7, 1, 0.3, 2, false, 0, 1, kFp16});
-      continue;
-    }
-    for (const Case &c : cases) test(c, way);
-    test_sequences(way, false);
-    test_sequences(way, true);
-    test_properties(way, kBf16, 64, 64);
-    test_properties(way, kFp16, 64, 128);
-    test_properties(way, kFp16, 128, 128);
-    test_properties(way, kBf16, 32, 96);
-    test_containment(way);
-    test_screening(way);
-    test_far_heads(way);
   }
   CHECK(sieve_context_destroy(context) == SIEVE_STATUS_OK);
   return finish();

@@ -44,7 +44,8 @@ internal abstract class BenchCall : IDisposable
 internal abstract class BenchOperator
 {
     /// <summary>All of them, in the order of the table.</summary>
-    public static IReadOnlyList<BenchOperator> All { get; } = [new SoftmaxBench(), new ThresholdDifferentialBench()];
+    public static IReadOnlyList<BenchOperator> All { get; } = 
+        [new SoftmaxBench(), new ThresholdDifferentialBench(), new DifferentialBench(), new GroupedDifferentialBench()];
 
     /// <summary>Name on the command line: that of the case files.</summary>
     public abstract string Name { get; }
@@ -64,7 +65,7 @@ internal abstract class BenchOperator
     /// <summary>What a call amounts to.</summary>
     public abstract BenchWork Work(BenchSetup setup);
 
-    /// <summary>Bytes of the tensors of one set.</summary>
+    /// <summary>Bytes of the tensors of one set, as far as a call reads or writes them.</summary>
     public abstract double SetBytes(BenchSetup setup);
 
     /// <summary>Makes the tensors.</summary>

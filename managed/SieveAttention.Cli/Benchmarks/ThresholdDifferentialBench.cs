@@ -16,9 +16,7 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
 
     /// <inheritdoc/>
     public override IReadOnlyList<AttentionDirection> Directions(AttentionDeviceKind device) =>
-        device == AttentionDeviceKind.Cuda
-            ? [AttentionDirection.Forward, AttentionDirection.Decode]
-            : [AttentionDirection.Forward, AttentionDirection.Backward, AttentionDirection.Decode];
+        [AttentionDirection.Forward, AttentionDirection.Backward, AttentionDirection.Decode];
 
     /// <inheritdoc/>
     public override IReadOnlyList<BenchShape> Shapes(AttentionDeviceKind device, AttentionDirection direction) =>
@@ -49,7 +47,9 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
     public override double SetBytes(BenchSetup setup)
     {
         BenchShape shape = setup.Shape;
-        return Bytes(setup, shape.Query, shape.Query, shape.Key, shape.Key, shape.Value, shape.Output);
+        return setup.Direction == AttentionDirection.Decode
+            ? ThresholdDecodeBench.Work(setup).Bytes
+            : Bytes(setup, shape.Query, shape.Query, shape.Key, shape.Key, shape.Value, shape.Output);
     }
 
     /// <inheritdoc/>
@@ -63,7 +63,11 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
 
     private sealed class Passes : BenchCall
     {
-        private sealed record Set(ThresholdDifferentialInputs Inputs, ThresholdDifferentialResult Result, AttentionTensor? OutputGradient);
+        private sealed record Set(
+            ThresholdDifferentialInputs Inputs,
+            ThresholdDifferentialResult Result,
+            AttentionTensor? OutputGradient,
+            ThresholdDifferentialGradients? Gradients);
 
         private readonly ThresholdDifferentialAttention _attention;
         private readonly DeviceWorkspace? _workspace;
@@ -87,10 +91,12 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
                         Key2 = Own(random.Next(setup.Type, shape.Key)),
                         Value = Own(random.Next(setup.Type, shape.Value)),
                     };
+                    bool backward = setup.Direction == AttentionDirection.Backward;
                     _sets.Add(new Set(
                         inputs,
                         Own(_attention.Forward(inputs)),
-                        setup.Direction == AttentionDirection.Backward ? Own(random.Next(setup.Type, shape.Output)) : null));
+                        backward ? Own(random.Next(setup.Type, shape.Output)) : null,
+                        backward && _workspace is not null ? Own(_attention.AllocateGradients(inputs)) : null));
                 }
             }
             catch
@@ -103,13 +109,17 @@ internal sealed class ThresholdDifferentialBench : BenchOperator
         public override void Run(int set)
         {
             Set tensors = _sets[set];
-            if (tensors.OutputGradient is { } outputGradient)
+            if (tensors.OutputGradient is not { } outputGradient)
             {
-                _attention.Backward(tensors.Inputs, outputGradient).Dispose();
+                _attention.Forward(tensors.Inputs, tensors.Result, workspace: _workspace);
+            }
+            else if (tensors.Gradients is { } gradients)
+            {
+                _attention.Backward(tensors.Inputs, tensors.Result, outputGradient, gradients, workspace: _workspace);
             }
             else
             {
-                _attention.Forward(tensors.Inputs, tensors.Result, workspace: _workspace);
+                _attention.Backward(tensors.Inputs, outputGradient).Dispose();
             }
         }
     }

@@ -24,18 +24,46 @@ internal sealed class CudaSoftmax(CudaDevice device, SoftmaxOptions options)
     }
 
     /// <summary>Checks what the kernels do not compute.</summary>
-    internal static void CheckScores(CudaDevice device, ScoreOptions scores)
+    internal static void CheckScores(CudaDevice device, ScoreOptions scores, string what = "softmax attention")
     {
         if (scores.AlibiSlopes is not null)
         {
             DeviceGuard.OnlyOn(
-                device, "A distance bias (AlibiSlopes) of softmax attention", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
+                device, $"A distance bias (AlibiSlopes) of {what}", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
         }
 
         if (scores.Scale is { } scale && !((float)scale > 0))
         {
             throw new NotSupportedException(FormattableString.Invariant(
                 $"Scale is {scale}; allowed on {device.Name}: greater than 0. The devices Reference and Cpu take any."));
+        }
+    }
+
+    /// <summary>Checks a tensor for the gradient of an input.</summary>
+    internal static void Like(CudaDevice device, AttentionTensor input, AttentionTensor gradient, string name) => TensorGuard.Output(
+        gradient, $"{name} gradient", device, input.Shape, $"the shape of {name}", input.Type, TensorType.Float32);
+
+    /// <summary>Checks tensors for the gradients of gain and gate.</summary>
+    internal static void CheckEpilogueGradients(
+        CudaDevice device,
+        in AttentionProblem output,
+        AttentionTensor? normGain,
+        AttentionTensor? gainGradient,
+        AttentionTensor? gate,
+        AttentionTensor? gateGradient)
+    {
+        if (gainGradient is not null)
+        {
+            Wanted(normGain is not null, "NormGain", "a gain");
+            Like(device, normGain!, gainGradient, "NormGain");
+            TensorGuard.Type(gainGradient, "NormGain gradient", TensorType.Float32);
+            TensorGuard.Dense(gainGradient, "NormGain gradient");
+        }
+
+        if (gateGradient is not null)
+        {
+            Wanted(gate is not null, "Gate", "a gate");
+            ProblemBuilder.CheckRows(device, output, gateGradient, "Gate gradient");
         }
     }
 
@@ -92,9 +120,9 @@ internal sealed class CudaSoftmax(CudaDevice device, SoftmaxOptions options)
     /// <summary>Checks tensors for gradients.</summary>
     internal void CheckGradients(in AttentionProblem problem, AttentionInputs inputs, AttentionGradients into)
     {
-        Like(inputs.Query, into.Query, nameof(into.Query));
-        Like(inputs.Key, into.Key, nameof(into.Key));
-        Like(inputs.Value, into.Value, nameof(into.Value));
+        Like(device, inputs.Query, into.Query, nameof(into.Query));
+        Like(device, inputs.Key, into.Key, nameof(into.Key));
+        Like(device, inputs.Value, into.Value, nameof(into.Value));
         if (into.Gate is { } gate)
         {
             Wanted(inputs.Gate is not null, nameof(into.Gate), "a gate");
@@ -146,8 +174,6 @@ internal sealed class CudaSoftmax(CudaDevice device, SoftmaxOptions options)
 
     private static TensorShape HeadShape(in AttentionProblem problem) => new(1, problem.QueryHeads, 1, 1);
 
-    private void Like(AttentionTensor input, AttentionTensor gradient, string name) => TensorGuard.Output(
-        gradient, $"{name} gradient", device, input.Shape, $"the shape of {name}", input.Type, TensorType.Float32);
 
     private void Rows(in AttentionProblem problem, AttentionTensor gradient, string name) =>
         ProblemBuilder.CheckRows(device, problem, gradient, $"{name} gradient");

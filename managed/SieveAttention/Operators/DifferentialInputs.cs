@@ -28,8 +28,8 @@ public sealed record DifferentialInputs
     public required AttentionTensor Value { get; init; }
 
     /// <summary>
-    /// The vectors q1, k1, q2, k2 of lambda = exp(q1 . k1) - exp(q2 . k2) + lambda_init, [1, 1, 4, D]; absent where lambda is given
-    /// finished.
+    /// The vectors q1, k1, q2, k2 of lambda = exp(q1 . k1) - exp(q2 . k2) + lambda_init, [1, 1, 4, D], in host memory on any
+    /// device; absent where lambda is given finished. Their gradient is in host memory too.
     /// </summary>
     public AttentionTensor? LambdaVectors { get; init; }
 

@@ -30,6 +30,9 @@ public sealed record DifferentialOptions
     /// <summary>What happens to an output row.</summary>
     public OutputEpilogue Epilogue { get; init; } = new();
 
+    /// <summary>How a CUDA device runs it.</summary>
+    public KernelOptions Kernels { get; init; } = new();
+
     /// <summary>Checks the values.</summary>
     internal void Validate()
     {
@@ -54,5 +57,7 @@ public sealed record DifferentialOptions
 
         OptionGuard.Shared(Scores, Mask, Epilogue);
         DifferentialGuard.Scores(Scores);
+        ArgumentNullException.ThrowIfNull(Kernels);
+        Kernels.Validate();
     }
 }

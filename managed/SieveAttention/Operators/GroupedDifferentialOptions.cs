@@ -18,12 +18,17 @@ public sealed record GroupedDifferentialOptions
     /// <summary>What happens to an output row; the published models do nothing.</summary>
     public OutputEpilogue Epilogue { get; init; } = new();
 
+    /// <summary>How a CUDA device runs it.</summary>
+    public KernelOptions Kernels { get; init; } = new();
+
     /// <summary>Checks the values.</summary>
     internal void Validate()
     {
         Guard.Between(1, int.MaxValue - 1, Signals, nameof(Signals));
         OptionGuard.Shared(Scores, Mask, Epilogue);
         DifferentialGuard.Scores(Scores);
+        ArgumentNullException.ThrowIfNull(Kernels);
+        Kernels.Validate();
     }
 
     internal GroupedDifferentialParameters ToParameters() => new(Signals, Epilogue.ToParameters());

@@ -109,20 +109,16 @@ internal static class HostThresholdDifferential
             HostTensors.ReadOptional<T>(inputs.NormGain)?.Data,
             HostTensors.ReadOptional<T>(inputs.Gate),
             HostArray<T>.Read(outputGradient));
-        return new ThresholdDifferentialGradients
-        {
-            Query1 = HostTensors.Wrap(gradients.Query1),
-            Key1 = HostTensors.Wrap(gradients.Key1),
-            Query2 = HostTensors.WrapOptional(gradients.Query2),
-            Key2 = HostTensors.WrapOptional(gradients.Key2),
-            Value = HostTensors.Wrap(gradients.Value),
-            NormGain = gradients.NormGain is { } gain ? AttentionTensor.From<T>(gain, new TensorShape(1, 1, 1, gain.Length)) : null,
-            Gate = HostTensors.WrapOptional(gradients.Gate),
-            Beta = gradients.Beta.Sum(),
-            Kappa = gradients.Kappa,
-            Lambda = gradients.Lambda.Sum(),
-            HeadBeta = gradients.Beta,
-            HeadLambda = gradients.Lambda,
-        };
+        return new ThresholdDifferentialGradients(
+            HostTensors.Wrap(gradients.Query1),
+            HostTensors.Wrap(gradients.Key1),
+            HostTensors.WrapOptional(gradients.Query2),
+            HostTensors.WrapOptional(gradients.Key2),
+            HostTensors.Wrap(gradients.Value),
+            gradients.NormGain is { } gain ? AttentionTensor.From<T>(gain, new TensorShape(1, 1, 1, gain.Length)) : null,
+            HostTensors.WrapOptional(gradients.Gate),
+            gradients.Beta,
+            gradients.Kappa,
+            gradients.Lambda);
     }
 }

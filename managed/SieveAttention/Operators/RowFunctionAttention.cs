@@ -12,8 +12,9 @@ namespace SieveAttention;
 /// zero side.
 /// </summary>
 /// <remarks>
-/// Runs on the Reference and Cpu devices, both passes; <see cref="RowFunctionDecode"/> decodes. An instance is immutable and may be used from several threads; tensors are the
-/// caller's. On the Cpu device nothing but the last digits of the gradients of keys and values depends on the number of threads.
+/// Runs on the Reference and Cpu devices, both passes; <see cref="RowFunctionDecode"/> decodes. An instance is immutable and may be used
+/// from several threads; tensors are the caller's. On the Cpu device nothing but the last digits of the gradients of keys and values
+/// depends on the number of threads.
 /// </remarks>
 public sealed class RowFunctionAttention
 {

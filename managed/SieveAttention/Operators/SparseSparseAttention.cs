@@ -23,7 +23,10 @@ namespace SieveAttention;
 /// blocks for the sparse stream; its selection is that of float64 arithmetic on its float32 inputs, exact wherever candidates are not
 /// closer than float64 rounding.
 /// </para>
-/// <para>An instance is immutable and may be used from several threads; tensors are the caller's.</para>
+/// <para>
+/// An instance is immutable and may be used from several threads; tensors are the caller's. On the Cpu device nothing but the last digits
+/// of the gradients of keys and values depends on the number of threads.
+/// </para>
 /// </remarks>
 public sealed class SparseSparseAttention
 {

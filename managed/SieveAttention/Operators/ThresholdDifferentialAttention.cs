@@ -1,5 +1,3 @@
-using SieveAttention.Interop;
-
 namespace SieveAttention;
 
 /// <summary>
@@ -15,14 +13,16 @@ namespace SieveAttention;
 /// Scores do not depend on the length of queries and keys; rotary positions are applied by the caller before.
 /// </summary>
 /// <remarks>
-/// Forward runs on every device, Backward on the Reference and Cpu devices. An instance is immutable and may be used from several threads;
-/// tensors and streams are the caller's. On a CUDA device Forward is asynchronous: it enqueues on the stream and returns; reading
-/// the output has to be ordered after it on the same stream, or after <see cref="AttentionStream.Synchronize"/>.
+/// Forward and Backward run on every device. An instance is immutable and may be used from several threads; tensors and streams are
+/// the caller's. On the Cpu device nothing but the last digits of the gradients of keys and values depends on the number of threads.
+/// On a CUDA device both are asynchronous: they enqueue on the stream and return; reading the results has to be ordered after them on
+/// the same stream, or after <see cref="AttentionStream.Synchronize"/>.
 /// </remarks>
 public sealed class ThresholdDifferentialAttention
 {
     private readonly AttentionDevice _device;
     private readonly ThresholdDifferentialOptions _options;
+    private readonly CudaThresholdDifferential? _cuda;
 
     /// <summary>Makes the operator.</summary>
     /// <param name="device">Where to compute; must outlive the operator.</param>
@@ -34,6 +34,7 @@ public sealed class ThresholdDifferentialAttention
         _device = device;
         _options = options ?? new ThresholdDifferentialOptions();
         _options.Validate();
+        _cuda = device is CudaDevice cuda ? new CudaThresholdDifferential(cuda, _options) : null;
     }
 
     /// <summary>The device that computes.</summary>
@@ -55,29 +56,15 @@ public sealed class ThresholdDifferentialAttention
     public ThresholdDifferentialResult Forward(ThresholdDifferentialInputs inputs)
     {
         AttentionProblem problem = Check(inputs);
-        TensorType type = _device.Kind switch
-        {
-            AttentionDeviceKind.Reference => TensorType.Float64,
-            AttentionDeviceKind.Cpu => TensorType.Float32,
-            _ => inputs.Query1.Type,
-        };
-        AttentionTensor? output = null;
-        AttentionTensor? survivors1 = null;
-        AttentionTensor? survivors2 = null;
+        ThresholdDifferentialResult result = _cuda is { } cuda ? cuda.Allocate(inputs, problem) : AllocateHost(inputs, problem);
         try
         {
-            output = AttentionTensor.Allocate(type, problem.OutputShape, _device);
-            survivors1 = AttentionTensor.Allocate(TensorType.Int32, problem.RowShape, _device);
-            survivors2 = inputs.Query2 is null ? null : AttentionTensor.Allocate(TensorType.Int32, problem.RowShape, _device);
-            ThresholdDifferentialResult result = new(output, survivors1, survivors2);
             ForwardCore(problem, inputs, result, stream: null, workspace: null);
             return result;
         }
         catch
         {
-            output?.Dispose();
-            survivors1?.Dispose();
-            survivors2?.Dispose();
+            result.Dispose();
             throw;
         }
     }
@@ -110,25 +97,112 @@ public sealed class ThresholdDifferentialAttention
         ForwardCore(problem, inputs, into, stream, workspace);
     }
 
-    /// <summary>Computes the gradients of the inputs and of beta, kappa and lambda.</summary>
+    /// <summary>Computes the gradients of the inputs and of beta, kappa and lambda into new tensors.</summary>
     /// <param name="inputs">The tensors of the forward pass.</param>
-    /// <param name="outputGradient">Gradient of the output, [B, Hq, Tq, Dv], any floating-point type.</param>
+    /// <param name="outputGradient">Gradient of the output, [B, Hq, Tq, Dv], any floating-point type; the inputs' type on CUDA.</param>
     /// <returns>
-    /// Gradients in host memory, owned by the caller: Float64 from the Reference device, Float32 from the Cpu device.
+    /// Gradients, owned by the caller: Float64 in host memory from the Reference device, Float32 in host memory from the Cpu device, in
+    /// device memory from a CUDA device (legacy default stream), those of the inputs in their type, the others Float32.
     /// </returns>
     /// <remarks>
     /// At a score that equals its threshold the derivative is 0. Rows with at most kappa visible keys give nothing to beta and
-    /// kappa. Queries and keys shorter than 1e-12 are treated as divided by that constant.
+    /// kappa. Queries and keys shorter than 1e-12 are treated as divided by that constant. Results of a CUDA device repeat bit for bit.
     /// </remarks>
     /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory.</exception>
-    /// <exception cref="NotSupportedException">The device has no backward pass of this operator.</exception>
+    /// <exception cref="NotSupportedException">The CUDA device has no kernel for these sizes; says which there are.</exception>
+    /// <exception cref="ObjectDisposedException">A tensor or the device has been disposed.</exception>
+    /// <exception cref="SieveException">The device failed.</exception>
     public ThresholdDifferentialGradients Backward(ThresholdDifferentialInputs inputs, AttentionTensor outputGradient)
     {
-        DeviceGuard.OnlyOn(
-            _device, "Backward of threshold differential attention", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
+        AttentionProblem problem = CheckBackward(inputs, outputGradient);
+        if (_cuda is not { } cuda)
+        {
+            return HostThresholdDifferential.Backward(_device, problem, _options, inputs, outputGradient);
+        }
+
+        ThresholdDifferentialGradients gradients = cuda.AllocateGradients(problem, inputs);
+        try
+        {
+            cuda.Backward(inputs, survivorTiles: null, outputGradient, gradients, stream: null, workspace: null);
+            return gradients;
+        }
+        catch
+        {
+            gradients.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Computes the gradients into the caller's tensors: CUDA devices only. With a workspace this allocates no device memory once the
+    /// workspace has grown, and never synchronizes.
+    /// </summary>
+    /// <param name="inputs">The tensors of the forward pass.</param>
+    /// <param name="forward">
+    /// The result of the forward pass, of which <see cref="ThresholdDifferentialResult.SurvivorTiles"/> saves looking for survivors; without
+    /// it, with a norm, or with Lambda = 0 where the gradient of lambda is wanted, they are looked for again.
+    /// </param>
+    /// <param name="outputGradient">Gradient of the output, [B, Hq, Tq, Dv], of the inputs' type.</param>
+    /// <param name="into">Tensors to write, such as those of <see cref="AllocateGradients"/>; absent ones are not computed.</param>
+    /// <param name="stream">Where to enqueue; the legacy default stream when absent.</param>
+    /// <param name="workspace">Scratch memory to reuse; without it a needed one is allocated and freed, which waits.</param>
+    /// <exception cref="ArgumentException">
+    /// A tensor is missing, misshapen, of a wrong type, in the wrong memory or not writable; a stream or workspace of another device.
+    /// </exception>
+    /// <exception cref="NotSupportedException">The device does not have this; says which do, or which sizes there are.</exception>
+    /// <exception cref="ObjectDisposedException">A tensor, the stream, the workspace or the device has been disposed.</exception>
+    /// <exception cref="SieveException">The device failed.</exception>
+    public void Backward(
+        ThresholdDifferentialInputs inputs,
+        ThresholdDifferentialResult? forward,
+        AttentionTensor outputGradient,
+        ThresholdDifferentialGradients into,
+        AttentionStream? stream = null,
+        DeviceWorkspace? workspace = null)
+    {
+        CudaThresholdDifferential cuda = RequireCuda("Backward of threshold differential attention into given tensors");
+        AttentionProblem problem = CheckBackward(inputs, outputGradient);
+        if (forward is not null)
+        {
+            CheckResult(problem, inputs, forward);
+        }
+
+        ArgumentNullException.ThrowIfNull(into);
+        cuda.CheckGradients(problem, inputs, into);
+        DeviceGuard.Queue(_device, stream, workspace);
+        cuda.Backward(inputs, forward?.SurvivorTiles, outputGradient, into, stream, workspace);
+    }
+
+    /// <summary>Makes tensors for the gradients of a call, on a CUDA device: those of the inputs in their type, the others Float32.</summary>
+    /// <param name="inputs">The tensors of the forward pass.</param>
+    /// <returns>The tensors with undefined contents, owned by the caller.</returns>
+    /// <exception cref="ArgumentException">A tensor is missing, misshapen, of a wrong type or in the wrong memory.</exception>
+    /// <exception cref="NotSupportedException">The operator is not on a CUDA device.</exception>
+    /// <exception cref="SieveException">The device has not enough memory.</exception>
+    public ThresholdDifferentialGradients AllocateGradients(ThresholdDifferentialInputs inputs) =>
+        RequireCuda("Tensors for the gradients of threshold differential attention").AllocateGradients(Check(inputs), inputs);
+
+    private CudaThresholdDifferential RequireCuda(string what)
+    {
+        DeviceGuard.OnlyOn(_device, what, AttentionDeviceKind.Cuda);
+        return _cuda!;
+    }
+
+    private ThresholdDifferentialResult AllocateHost(ThresholdDifferentialInputs inputs, in AttentionProblem problem) => new(
+        HostTensors.Allocate(_device, problem.OutputShape),
+        AttentionTensor.Allocate(TensorType.Int32, problem.RowShape, _device),
+        inputs.Query2 is null ? null : AttentionTensor.Allocate(TensorType.Int32, problem.RowShape, _device));
+
+    private AttentionProblem CheckBackward(ThresholdDifferentialInputs inputs, AttentionTensor outputGradient)
+    {
         AttentionProblem problem = Check(inputs);
         ProblemBuilder.CheckOutputGradient(_device, problem, outputGradient, nameof(outputGradient));
-        return HostThresholdDifferential.Backward(_device, problem, _options, inputs, outputGradient);
+        if (_cuda is not null)
+        {
+            ProblemBuilder.CheckSameType(inputs.Query1, nameof(inputs.Query1), (outputGradient, nameof(outputGradient)));
+        }
+
+        return problem;
     }
 
     private void ForwardCore(
@@ -138,15 +212,9 @@ public sealed class ThresholdDifferentialAttention
         AttentionStream? stream,
         DeviceWorkspace? workspace)
     {
-        if (_device is CudaDevice cuda)
+        if (_cuda is { } cuda)
         {
-            if (_options.HeadBeta is not null || _options.HeadLambda is not null)
-            {
-                throw new NotSupportedException(
-                    "HeadBeta or HeadLambda is given; a CUDA device takes one Beta and one Lambda for all heads, the host devices take one a head.");
-            }
-
-            NativeThresholdDifferential.Forward(cuda, _options, inputs, into, stream, workspace);
+            cuda.Forward(inputs, into, stream, workspace);
         }
         else
         {
@@ -175,15 +243,9 @@ public sealed class ThresholdDifferentialAttention
         }
 
         ProblemBuilder.CheckEpilogue(_device, problem, _options.Epilogue, inputs.NormGain, inputs.Gate);
-        if (_device.Kind == AttentionDeviceKind.Cuda)
+        if (_cuda is not null)
         {
-            ProblemBuilder.CheckSameType(
-                inputs.Query1,
-                nameof(inputs.Query1),
-                (inputs.Key1, nameof(inputs.Key1)),
-                (inputs.Query2, nameof(inputs.Query2)),
-                (inputs.Key2, nameof(inputs.Key2)),
-                (inputs.Value, nameof(inputs.Value)));
+            CudaThresholdDifferential.Check(inputs);
         }
 
         return problem;
@@ -194,6 +256,7 @@ public sealed class ThresholdDifferentialAttention
         ArgumentNullException.ThrowIfNull(into);
         ProblemBuilder.CheckOutput(_device, problem, into.Output, nameof(into.Output), inputs.Query1.Type);
         ProblemBuilder.CheckCounts(_device, problem, into.Survivors1, nameof(into.Survivors1));
+        _cuda?.CheckResult(problem, into);
         if (into.Survivors2 is { } survivors2)
         {
             if (inputs.Query2 is null)

@@ -8,7 +8,8 @@ public sealed class ThresholdDifferentialResult : IDisposable
     /// <param name="survivors1">Int32 [B, Hq, Tq, 1].</param>
     /// <param name="survivors2">The same for the second view; absent where it is, or where it is not wanted.</param>
     /// <param name="survivorTiles">
-    /// Int32 [B, Hq, ceil(Tq / 64), ceil(Tk / 1024)] with contiguous words; absent where it is not wanted. CUDA devices only.
+    /// Int32 [B, Hq, ceil(Tq / 64), ceil(Tk / 1024)] with contiguous words, which lets Backward find the survivors without looking for
+    /// them; absent where it is not wanted. CUDA devices only.
     /// </param>
     public ThresholdDifferentialResult(
         AttentionTensor output, AttentionTensor survivors1, AttentionTensor? survivors2 = null, AttentionTensor? survivorTiles = null)

@@ -64,10 +64,8 @@ public static class ThresholdDifferentialPacked
         ArgumentNullException.ThrowIfNull(outputGradient);
         AttentionDevice device = attention.Device;
         DeviceGuard.OnlyOn(
-            device, "Backward of threshold differential attention", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
-        double beta = 0;
+            device, "Backward of packed sequences in threshold differential attention", AttentionDeviceKind.Reference, AttentionDeviceKind.Cpu);
         double kappa = 0;
-        double lambda = 0;
         AttentionTensor query1 = PackedViews.GradientOf(device, inputs.Query1);
         AttentionTensor key1 = PackedViews.GradientOf(device, inputs.Key1);
         AttentionTensor? query2 = PackedViews.GradientOf(device, inputs.Query2);
@@ -88,27 +86,11 @@ public static class ThresholdDifferentialPacked
             part.PlaceKeys(gradients.Value, value);
             part.PlaceQueries(gradients.Gate, gate);
             PackedViews.Add(gradients.NormGain, normGain);
-            beta += gradients.Beta;
             PackedGradientSum.Add(gradients.HeadBeta, headBeta);
             PackedGradientSum.Add(gradients.HeadLambda, headLambda);
             kappa += gradients.Kappa;
-            lambda += gradients.Lambda;
         });
-        return new ThresholdDifferentialGradients
-        {
-            Query1 = query1,
-            Key1 = key1,
-            Query2 = query2,
-            Key2 = key2,
-            Value = value,
-            NormGain = normGain,
-            Gate = gate,
-            Beta = beta,
-            Kappa = kappa,
-            Lambda = lambda,
-            HeadBeta = headBeta,
-            HeadLambda = headLambda,
-        };
+        return new ThresholdDifferentialGradients(query1, key1, query2, key2, value, normGain, gate, headBeta, kappa, headLambda);
     }
 
     private static void Check(ThresholdDifferentialAttention attention, ThresholdDifferentialInputs inputs, PackedSequences sequences)

@@ -5,6 +5,8 @@ namespace SieveAttention;
 /// <summary>The weights of alpha-entmax attention; the count is the support of a row.</summary>
 internal sealed class EntmaxWeights : RowFunctionWeights
 {
+    private const double Rounding = 3.0 / (1 << 25);
+
     private readonly ScoreRows _scores;
     private readonly double[] _alpha;
 
@@ -19,7 +21,9 @@ internal sealed class EntmaxWeights : RowFunctionWeights
     }
 
     /// <summary>
-    /// Visible keys of a row whose place inside or outside the support hangs on less than a relative error of their scores.
+    /// Visible keys of a row whose place inside or outside the support hangs on less than a relative error of their scores, or on the
+    /// rounding of z - max z and of the threshold to float32: both lie between -1 and 0 there, each is off by at most 2^-25, and the
+    /// threshold moves by as much as the values do.
     /// </summary>
     internal int KeysNearThreshold(int batch, int head, int row, double relativeError)
     {
@@ -36,7 +40,7 @@ internal sealed class EntmaxWeights : RowFunctionWeights
         EntmaxRow function = new(Problem, _alpha);
         function.Forward(place, z, weights);
         double tau = function.Tau[place.Index(Problem)];
-        double margin = relativeError * Math.Max(1, z.Max(Math.Abs));
-        return z.Count(score => Math.Abs((power * score) - tau) <= power * margin);
+        double margin = (power * relativeError * z.Max(Math.Abs)) + Rounding;
+        return z.Count(score => Math.Abs((power * score) - tau) <= margin);
     }
 }

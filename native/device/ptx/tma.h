@@ -23,7 +23,8 @@ __device__ inline void cp_async_bulk(uint32_t target, const void *source, uint32
                : "memory");
 }
 
-// Store of a box from shared memory, part of the next bulk group; what lies outside the tensor is not written.
+// Store of a box from shared memory, part of the next bulk group; what lies behind the tensor is not written. Coordinates
+// are 0 or more: with negative ones, which loads allow, a store is an illegal instruction.
 __device__ inline void cp_async_bulk_tensor_4d_store(const void *tensor_map, int c0, int c1, int c2, int c3,
                                                      uint32_t source) {
   asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(

@@ -520,6 +520,75 @@ SIEVE_API int32_t sieve_tda_forward(const sieve_context *context, const sieve_at
                                     uint64_t workspace_bytes, void *stream);
 
 /**
+ * Threshold differential attention, backward: gradients of a scalar whose derivative by output is output_gradient. The
+ * problem is that of the forward call. Gradients are optional: data = NULL means not wanted.
+ *
+ * Pairs without a survivor cost nothing but finding them: with the bitmap of the forward call only its tiles are
+ * visited; without it, or with a norm (whose gradient needs the sums before it), forward runs again inside the call.
+ */
+typedef struct sieve_tda_backward_arguments {
+  /** sizeof(sieve_tda_backward_arguments). */
+  uint32_t struct_size;
+  /** Must be zero. */
+  int32_t reserved;
+  /** The input of the forward call. */
+  sieve_tensor query1;
+  /** The input of the forward call. */
+  sieve_tensor key1;
+  /** The input of the forward call. */
+  sieve_tensor query2;
+  /** The input of the forward call. */
+  sieve_tensor key2;
+  /** The input of the forward call. */
+  sieve_tensor value;
+  /** [batch, query heads, queries, value_dim], dtype of query1. */
+  sieve_tensor output_gradient;
+  /**
+   * Optional: the result of the forward call. Not used with SIEVE_NORM_RMS, nor where lambda is the value 0 and a gradient
+   * of lambda is wanted.
+   */
+  sieve_tensor survivor_tiles;
+  /** Like query1, dtype of query1 or float32. */
+  sieve_tensor query1_gradient;
+  /** Like key1, dtype of query1 or float32; summed over the query heads of the group. */
+  sieve_tensor key1_gradient;
+  /** Like query2, dtype of query1 or float32; absent where query2 is. */
+  sieve_tensor query2_gradient;
+  /** Like key2, dtype of query1 or float32; absent where query2 is. */
+  sieve_tensor key2_gradient;
+  /** Like value, dtype of query1 or float32; summed over the query heads of the group. */
+  sieve_tensor value_gradient;
+  /** Float32 [batch, query heads, queries, 1]: gradient of the gate's logits. Only with a gate. */
+  sieve_tensor gate_gradient;
+  /** Device memory, one float for each value channel: gradient of problem.norm_gain (of gains of 1 where it is NULL). Only
+   * with SIEVE_NORM_RMS; NULL = not wanted. */
+  float *norm_gain_gradient;
+  /** Device memory, one float for each query head; the gradient of a beta that heads share is their sum. NULL = not wanted. */
+  float *beta_gradient;
+  /** The same for kappa. */
+  float *kappa_gradient;
+  /** The same for lambda; NULL where query2 is absent. */
+  float *lambda_gradient;
+  /** Of the forward call. */
+  sieve_scalar beta;
+  /** Of the forward call. */
+  sieve_scalar lambda;
+  /** Of the forward call. */
+  float kappa;
+  /** Of the forward call. */
+  float power;
+} sieve_tda_backward_arguments;
+
+/** Bytes of workspace for sieve_tda_backward; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_tda_backward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                               const sieve_tda_backward_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues threshold differential attention, backward. Bitwise repeatable, whatever problem.repeatability asks for. */
+SIEVE_API int32_t sieve_tda_backward(const sieve_context *context, const sieve_attention_problem *problem,
+                                     const sieve_tda_backward_arguments *arguments, void *workspace,
+                                     uint64_t workspace_bytes, void *stream);
+
+/**
  * A cache of keys and values for threshold differential attention, and what it keeps beside them. It is contiguous, one
  * tensor row a key, or paged: then the tensors hold pages, page size divisible by 16, and page_table names the pages of
  * each batch entry in order. entries is the batch or the number of pages, rows the room of an entry or the page size.
@@ -744,6 +813,303 @@ SIEVE_API int32_t sieve_softmax_decode_workspace(const sieve_context *context, c
 /** Enqueues softmax attention, decode. Bitwise repeatable for equal splits. */
 SIEVE_API int32_t sieve_softmax_decode(const sieve_context *context, const sieve_attention_problem *problem,
                                        const sieve_softmax_decode_arguments *arguments, void *workspace,
+                                       uint64_t workspace_bytes, void *stream);
+
+/* ---------------------------------------------------------------- differential attention ----------------------------
+ */
+
+/**
+ * Differential attention, first version, forward (arXiv 2410.05258).
+ *
+ *   s_t = scale * query_t[i] . key_t[j],   lse_t = ln sum_j exp(s_t),   O_t = sum_j exp(s_t - lse_t) value_j
+ *   output_i = epilogue( O_1 - lambda O_2 ),   t = 1, 2,   j over the visible keys
+ *
+ * Query head h uses key and value head h / (query heads / key heads), stream t of both. The streams are tensors of their
+ * own: interleaved heads and halves of the heads are strides. The paper's layer has norm = SIEVE_NORM_RMS, norm_eps =
+ * 1e-5, a gain and output_scale = 1 - lambda_init. There is no row factor. A row without a visible key gives output 0
+ * and both lse -infinity.
+ */
+typedef struct sieve_diff_forward_arguments {
+  /** sizeof(sieve_diff_forward_arguments). */
+  uint32_t struct_size;
+  /** Must be zero. */
+  int32_t reserved;
+  /** [batch, query heads, queries, head_dim], float16 or bfloat16. */
+  sieve_tensor query1;
+  /** [batch, key heads, keys, head_dim], dtype of query1. */
+  sieve_tensor key1;
+  /** Second stream, like query1. */
+  sieve_tensor query2;
+  /** Second stream, like key1. */
+  sieve_tensor key2;
+  /** [batch, key heads, keys, value_dim], dtype of query1. */
+  sieve_tensor value;
+  /** [batch, query heads, queries, value_dim], dtype of query1 or float32. */
+  sieve_tensor output;
+  /** Optional float32 [batch, query heads, queries, 1]: natural logarithm of the first stream's sum of exponentials. */
+  sieve_tensor lse1;
+  /** The same of the second stream. */
+  sieve_tensor lse2;
+  /**
+   * Optional, like output: O_1, which backward needs. float32 or dtype of query1; the difference is taken of what is
+   * stored, so a 16-bit type rounds both streams before it.
+   */
+  sieve_tensor output1;
+  /** O_2, of output1's dtype; absent exactly where output1 is. */
+  sieve_tensor output2;
+  /** Weight of the second stream; finite. */
+  sieve_scalar lambda;
+} sieve_diff_forward_arguments;
+
+/** Bytes of workspace for sieve_diff_forward; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_diff_forward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                               const sieve_diff_forward_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues differential attention, forward. Bitwise repeatable. */
+SIEVE_API int32_t sieve_diff_forward(const sieve_context *context, const sieve_attention_problem *problem,
+                                     const sieve_diff_forward_arguments *arguments, void *workspace,
+                                     uint64_t workspace_bytes, void *stream);
+
+/**
+ * Differential attention, first version, backward: gradients of a scalar whose derivative by output is output_gradient.
+ * The problem is that of the forward call. Gradients are optional: data = NULL means not wanted.
+ */
+typedef struct sieve_diff_backward_arguments {
+  /** sizeof(sieve_diff_backward_arguments). */
+  uint32_t struct_size;
+  /** Must be zero. */
+  int32_t reserved;
+  /** The input of the forward call. */
+  sieve_tensor query1;
+  /** The input of the forward call. */
+  sieve_tensor key1;
+  /** The input of the forward call. */
+  sieve_tensor query2;
+  /** The input of the forward call. */
+  sieve_tensor key2;
+  /** The input of the forward call. */
+  sieve_tensor value;
+  /** The result of the forward call. */
+  sieve_tensor lse1;
+  /** The result of the forward call. */
+  sieve_tensor lse2;
+  /** The result of the forward call; float32 where differences of nearly equal streams matter. */
+  sieve_tensor output1;
+  /** The result of the forward call, of output1's dtype. */
+  sieve_tensor output2;
+  /** [batch, query heads, queries, value_dim], dtype of query1. */
+  sieve_tensor output_gradient;
+  /** Like query1, dtype of query1 or float32. */
+  sieve_tensor query1_gradient;
+  /** Like key1, dtype of query1 or float32; summed over the query heads of the group. */
+  sieve_tensor key1_gradient;
+  /** Like query1_gradient. */
+  sieve_tensor query2_gradient;
+  /** Like key1_gradient. */
+  sieve_tensor key2_gradient;
+  /** Like value, dtype of query1 or float32; summed over the query heads of the group. */
+  sieve_tensor value_gradient;
+  /** Float32 [batch, query heads, queries, 1]: gradient of the gate's logits. Only with a gate. */
+  sieve_tensor gate_gradient;
+  /** The input of the forward call. */
+  sieve_scalar lambda;
+  /** Device memory: gradient of lambda, one float for each query head where lambda.head_stride is 1, else one float. */
+  float *lambda_gradient;
+  /** Device memory, one float for each value channel: gradient of the norm's gain. Only with SIEVE_NORM_RMS. */
+  float *gain_gradient;
+} sieve_diff_backward_arguments;
+
+/** Bytes of workspace for sieve_diff_backward; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_diff_backward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                                const sieve_diff_backward_arguments *arguments, uint64_t *bytes);
+
+/**
+ * Enqueues differential attention, backward. The gradients of lambda, gain and gate are always bitwise repeatable, the
+ * others where problem.repeatability asks for it.
+ */
+SIEVE_API int32_t sieve_diff_backward(const sieve_context *context, const sieve_attention_problem *problem,
+                                      const sieve_diff_backward_arguments *arguments, void *workspace,
+                                      uint64_t workspace_bytes, void *stream);
+
+/**
+ * Differential attention of a few new query rows against a cache that keeps two keys and one value, as
+ * sieve_diff_forward computes the rows at their places. Cache, pages and lengths are those of
+ * sieve_softmax_decode_arguments; both key tensors are divided into the same pages. Fastest where the keys of both streams
+ * lie side by side (key2.data = key1.data + head_dim elements, equal strides), lse1 and lse2 are absent and twice the rows
+ * of a key head are at most 64: then keys and values are read once for both streams, else the values twice.
+ */
+typedef struct sieve_diff_decode_arguments {
+  /** sizeof(sieve_diff_decode_arguments). */
+  uint32_t struct_size;
+  /** Parts in which the keys of one head are read side by side; 0 = chosen by the library. */
+  int32_t splits;
+  /** [batch, query heads, queries, head_dim], float16 or bfloat16; queries * query heads / key heads is at most 64. */
+  sieve_tensor query1;
+  /** [batch, key heads, keys, head_dim], or [pages, key heads, page size, head_dim]; dtype of query1. */
+  sieve_tensor key1;
+  /** Second stream, like query1. */
+  sieve_tensor query2;
+  /** Second stream, like key1. */
+  sieve_tensor key2;
+  /** [batch, key heads, keys, value_dim], or [pages, key heads, page size, value_dim]; dtype of query1. */
+  sieve_tensor value;
+  /** [batch, query heads, queries, value_dim], dtype of query1 or float32. */
+  sieve_tensor output;
+  /** Optional float32 [batch, query heads, queries, 1]. */
+  sieve_tensor lse1;
+  /** Optional float32 [batch, query heads, queries, 1]. */
+  sieve_tensor lse2;
+  /** Weight of the second stream; finite. */
+  sieve_scalar lambda;
+  /** Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous. */
+  const int32_t *page_table;
+  /** Pages of one batch entry in page_table; 0 without one. */
+  int64_t page_table_width;
+} sieve_diff_decode_arguments;
+
+/** Bytes of workspace for sieve_diff_decode; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_diff_decode_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                              const sieve_diff_decode_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues differential attention, decode. Bitwise repeatable for equal splits. */
+SIEVE_API int32_t sieve_diff_decode(const sieve_context *context, const sieve_attention_problem *problem,
+                                    const sieve_diff_decode_arguments *arguments, void *workspace,
+                                    uint64_t workspace_bytes, void *stream);
+
+/* ---------------------------------------------------------------- differential attention, second version ------------
+ */
+
+/**
+ * Differential attention, second version and grouped, forward: softmax heads in groups of `signals` signal heads and, last,
+ * one noise head.
+ *
+ *   O_h as sieve_softmax_forward gives it, h over all query heads
+ *   output_s = epilogue( O_s - sigmoid(lambda_logit_s) O_n ),   s a signal head, n the noise head of its group
+ *
+ * The query heads are a multiple of signals + 1 and of the key heads; query head h uses key and value head
+ * h / (query heads / key heads), so a group may lie on more than one. The output heads are the signal heads in their
+ * order. One signal is the second version; it has no norm. There is no row factor.
+ */
+typedef struct sieve_diff_v2_forward_arguments {
+  /** sizeof(sieve_diff_v2_forward_arguments). */
+  uint32_t struct_size;
+  /** Signal heads of a noise head, 1 or more. */
+  int32_t signals;
+  /** [batch, query heads, queries, head_dim], float16 or bfloat16. */
+  sieve_tensor query;
+  /** [batch, key heads, keys, head_dim], dtype of query. */
+  sieve_tensor key;
+  /** [batch, key heads, keys, value_dim], dtype of query. */
+  sieve_tensor value;
+  /** Float32 [batch, output heads, queries, 1]; output heads = query heads / (signals + 1) * signals. */
+  sieve_tensor lambda_logit;
+  /** [batch, output heads, queries, value_dim], dtype of query or float32. */
+  sieve_tensor output;
+  /** Optional float32 [batch, query heads, queries, 1]: natural logarithm of the sum of exponentials. */
+  sieve_tensor lse;
+  /**
+   * Optional [batch, query heads, queries, value_dim]: O_h, which backward needs. float32 or dtype of query; the
+   * difference is taken of what is stored.
+   */
+  sieve_tensor outputs;
+} sieve_diff_v2_forward_arguments;
+
+/** Bytes of workspace for sieve_diff_v2_forward; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_diff_v2_forward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                                  const sieve_diff_v2_forward_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues differential attention, second version, forward. Bitwise repeatable. */
+SIEVE_API int32_t sieve_diff_v2_forward(const sieve_context *context, const sieve_attention_problem *problem,
+                                        const sieve_diff_v2_forward_arguments *arguments, void *workspace,
+                                        uint64_t workspace_bytes, void *stream);
+
+/**
+ * Differential attention, second version and grouped, backward: gradients of a scalar whose derivative by output is
+ * output_gradient. The problem is that of the forward call. Gradients are optional: data = NULL means not wanted.
+ */
+typedef struct sieve_diff_v2_backward_arguments {
+  /** sizeof(sieve_diff_v2_backward_arguments). */
+  uint32_t struct_size;
+  /** That of the forward call. */
+  int32_t signals;
+  /** The input of the forward call. */
+  sieve_tensor query;
+  /** The input of the forward call. */
+  sieve_tensor key;
+  /** The input of the forward call. */
+  sieve_tensor value;
+  /** The input of the forward call. */
+  sieve_tensor lambda_logit;
+  /** The result of the forward call. */
+  sieve_tensor lse;
+  /** The result of the forward call. */
+  sieve_tensor outputs;
+  /** [batch, output heads, queries, value_dim], dtype of query. */
+  sieve_tensor output_gradient;
+  /** Like query, dtype of query or float32. */
+  sieve_tensor query_gradient;
+  /** Like key, dtype of query or float32; summed over the query heads that use it. */
+  sieve_tensor key_gradient;
+  /** Like value, dtype of query or float32; summed over the query heads that use it. */
+  sieve_tensor value_gradient;
+  /** Float32 [batch, output heads, queries, 1]. */
+  sieve_tensor lambda_logit_gradient;
+  /** Float32 [batch, output heads, queries, 1]: gradient of the gate's logits. Only with a gate. */
+  sieve_tensor gate_gradient;
+  /** Device memory, one float for each value channel: gradient of the norm's gain. Only with SIEVE_NORM_RMS. */
+  float *gain_gradient;
+} sieve_diff_v2_backward_arguments;
+
+/** Bytes of workspace for sieve_diff_v2_backward; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_diff_v2_backward_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                                   const sieve_diff_v2_backward_arguments *arguments, uint64_t *bytes);
+
+/**
+ * Enqueues differential attention, second version, backward. The gradients of logits, gain and gate are always bitwise
+ * repeatable, the others where problem.repeatability asks for it.
+ */
+SIEVE_API int32_t sieve_diff_v2_backward(const sieve_context *context, const sieve_attention_problem *problem,
+                                         const sieve_diff_v2_backward_arguments *arguments, void *workspace,
+                                         uint64_t workspace_bytes, void *stream);
+
+/**
+ * Differential attention, second version and grouped, of a few new query rows against a cache, as sieve_diff_v2_forward
+ * computes the rows at their places. Cache, pages and lengths are those of sieve_softmax_decode_arguments.
+ */
+typedef struct sieve_diff_v2_decode_arguments {
+  /** sizeof(sieve_diff_v2_decode_arguments). */
+  uint32_t struct_size;
+  /** Parts in which the keys of one head are read side by side; 0 = chosen by the library. */
+  int32_t splits;
+  /** Signal heads of a noise head, 1 or more. */
+  int32_t signals;
+  /** Must be zero. */
+  int32_t reserved;
+  /** [batch, query heads, queries, head_dim], float16 or bfloat16; queries * query heads / key heads is at most 64. */
+  sieve_tensor query;
+  /** [batch, key heads, keys, head_dim], or [pages, key heads, page size, head_dim]; dtype of query. */
+  sieve_tensor key;
+  /** [batch, key heads, keys, value_dim], or [pages, key heads, page size, value_dim]; dtype of query. */
+  sieve_tensor value;
+  /** Float32 [batch, output heads, queries, 1]; output heads = query heads / (signals + 1) * signals. */
+  sieve_tensor lambda_logit;
+  /** [batch, output heads, queries, value_dim], dtype of query or float32. */
+  sieve_tensor output;
+  /** Optional float32 [batch, query heads, queries, 1]. */
+  sieve_tensor lse;
+  /** Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous. */
+  const int32_t *page_table;
+  /** Pages of one batch entry in page_table; 0 without one. */
+  int64_t page_table_width;
+} sieve_diff_v2_decode_arguments;
+
+/** Bytes of workspace for sieve_diff_v2_decode; aligned to 256 bytes, not read before it is written. */
+SIEVE_API int32_t sieve_diff_v2_decode_workspace(const sieve_context *context, const sieve_attention_problem *problem,
+                                                 const sieve_diff_v2_decode_arguments *arguments, uint64_t *bytes);
+
+/** Enqueues differential attention, second version, decode. Bitwise repeatable for equal splits. */
+SIEVE_API int32_t sieve_diff_v2_decode(const sieve_context *context, const sieve_attention_problem *problem,
+                                       const sieve_diff_v2_decode_arguments *arguments, void *workspace,
                                        uint64_t workspace_bytes, void *stream);
 
 #ifdef __cplusplus

@@ -26,6 +26,8 @@ struct ForwardShapeSm90 {
   static constexpr int kHeadDim = kDim;
   static constexpr int kValueDim = kValue;
   static constexpr int kViews = 1;
+  static constexpr int kStreams = 1;
+  static constexpr int kKeyStreams = 1;
   static constexpr int kRowScalars = 1;  // row factor
   static constexpr int kConsumers = kTiling.consumers;
   static constexpr int kRows = 64 * kConsumers;

@@ -24,7 +24,7 @@
 // lanes reads 64 bytes of a key at once). Rows see at most 64 tile rows, so 1 to 8 tiles are multiplied per key
 // operand.
 //
-// Shared memory: rings of 4 warps, 64-72 KB; lists, 9 KB; the rows, 0.5-4 KB a tile (8 rows) and half of that as
+// Shared memory: rings of 4 warps, 40-72 KB; lists, 8 KB; the rows, 0.5-4 KB a tile (8 rows) and half of that as
 // images. Registers: the key operand (views x head_dim / 4) dominates. Keys behind the end are not read; what rows do
 // not see is masked after scaling, so it may hold NaN.
 #pragma once
@@ -63,23 +63,21 @@ struct DecodeRows {
   float inverse_norm[2][kMostDecodeRows];
   float lambda[kMostDecodeRows];
   KeyRange range[kMostDecodeRows];
-  int head[kMostDecodeRows];
-  int query[kMostDecodeRows];
+  uint8_t head[kMostDecodeRows];  // in the group
+  uint8_t query[kMostDecodeRows];
   int64_t partial[kMostDecodeRows];  // where the first warp's partial results begin
   // The bound of a row is scale_v z.z + rho_v slope + level, all divided by the row's scale.
   float slope[2][kMostDecodeRows];
   float level[2][kMostDecodeRows];
 };
 
+// Its size is what three blocks of images of 4 bits, 32 rows of 128 channels, leave.
 struct SurvivorList {
-  static constexpr int kRoom = 192;
-  static constexpr int kMostAdded = 128;  // by one tile of rows: 16 keys x 8 rows
+  static constexpr int kRoom = 176;  // at least the 16 keys x 8 rows of a tile
   int key[kRoom];
   float weight[kRoom];
   uint8_t row[kRoom];
-  // Of a sorted list: entries row by row, those of a row as they were listed, and where their value rows begin.
-  uint8_t order[kRoom];
-  int64_t value[kRoom];
+  uint8_t order[kRoom];  // entries row by row, those of a row as they were listed
 };
 
 struct CandidateList {
@@ -174,8 +172,8 @@ __device__ inline void load_rows(DecodeShared<Shape> &shared, const DecodeCall &
       shared.rows.threshold[row] = tau;
       shared.rows.lambda[row] = a.lambda.at(head);
       shared.rows.range[row] = range;
-      shared.rows.head[row] = head;
-      shared.rows.query[row] = query;
+      shared.rows.head[row] = static_cast<uint8_t>(packed % a.problem.group);
+      shared.rows.query[row] = static_cast<uint8_t>(query);
       shared.rows.partial[row] = partial_row(a.problem, work.split * kDecodeWarps, work.sequence.batch, head, query) *
                                  static_cast<int64_t>(a.value_dim);
     }
@@ -276,7 +274,7 @@ struct DecodeWarp {
 
   // Survivors of a tile go to the list, the keys of a row in their order.
   __device__ void collect(const KeyOperand<Shape> &keys, const float (&e)[kViews][4], int row) {
-    if (count > SurvivorList::kRoom - SurvivorList::kMostAdded) flush();
+    if (count > SurvivorList::kRoom - 16 * min(8, a.rows - (row & ~7))) flush();
     SurvivorList &list = shared.survivors[warp];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -303,7 +301,7 @@ struct DecodeWarp {
 
   // Integer sums have no order; survivors are few, so they need no registers.
   __device__ void count_survivor(int view, int row) const {
-    const int head = shared.rows.head[row], query = shared.rows.query[row];
+    const int head = work.key_head * a.problem.group + shared.rows.head[row], query = shared.rows.query[row];
     atomicAdd(static_cast<int32_t *>(a.survivors[view].row(work.sequence.batch, head, query, 4)), 1);
   }
 
@@ -320,7 +318,7 @@ struct DecodeWarp {
     }
   }
 
-  // Puts the list in the order of its rows, and looks up where the value rows lie, one a lane.
+  // Puts the list in the order of its rows.
   __device__ void sort(SurvivorList &list) const {
     int placed = 0;
 #pragma unroll 1
@@ -334,13 +332,6 @@ struct DecodeWarp {
         placed += __popc(all);
       }
     __syncwarp();
-#pragma unroll 1
-    for (int place = lane; place < count; place += 32) {
-      const int key = list.key[list.order[place]];
-      list.value[place] =
-          key_place(a.cache, page_of(a.cache, work.sequence.batch, key), key).offset(a.cache.value, work.key_head);
-    }
-    __syncwarp();
   }
 
   // Adds the listed survivors' value rows to the partial results, in fp32, those of a row in the order of the keys.
@@ -351,12 +342,19 @@ struct DecodeWarp {
     sort(list);
     int current = -1;
     float2 sum[2];
+    int64_t place = 0;  // where the value row of entry first / 32 * 32 + lane lies
+#pragma unroll 1
     for (int first = 0; first < count; first += kBatch) {
+      if (first % 32 == 0) {
+        const int key = list.key[list.order[min(first + lane, count - 1)]];
+        place =
+            key_place(a.cache, page_of(a.cache, work.sequence.batch, key), key).offset(a.cache.value, work.key_head);
+      }
       uint32_t values[kBatch][2];
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
-        const uint16_t *row =
-            static_cast<const uint16_t *>(a.cache.value.data) + list.value[min(first + n, count - 1)];
+        const uint16_t *row = static_cast<const uint16_t *>(a.cache.value.data) +
+                              __shfl_sync(0xffffffffu, static_cast<long long>(place), first % 32 + n);
 #pragma unroll
         for (int i = 0; i < 2; ++i)
           if (channel(i) < a.value_dim) values[n][i] = __ldg(reinterpret_cast<const uint32_t *>(row + channel(i)));

@@ -74,6 +74,14 @@ cudaError_t launch_keys(const DecodePlan &plan, cudaStream_t stream) {
   static_assert(DecodeShared<DecodeShape<Element, kDim, kViews, Screen::kNone>>::bytes(1) <= kLeastLimit);
   static_assert(DecodeShared<DecodeShape<Element, kDim, kViews, Screen::kInt8>>::bytes(1) <= kLeastLimit);
   static_assert(DecodeShared<DecodeShape<Element, kDim, kViews, Screen::kInt4>>::bytes(1) <= kLeastLimit);
+  // What the numbers of blocks that are worth having (decode_choice.h) need of 228 KB: 1 KB a block is the system's.
+  constexpr size_t kMultiprocessor = 228 * 1024, kSystem = 1024;
+  static_assert(2 * (DecodeShared<DecodeShape<Element, kDim, kViews, Screen::kNone>>::bytes(8) + kSystem) <=
+                kMultiprocessor);
+  static_assert(2 * (DecodeShared<DecodeShape<Element, kDim, kViews, Screen::kInt8>>::bytes(4) + kSystem) <=
+                kMultiprocessor);
+  static_assert(3 * (DecodeShared<DecodeShape<Element, kDim, kViews, Screen::kInt4>>::bytes(4) + kSystem) <=
+                kMultiprocessor);
   switch (plan.cache.screen) {
     case Screen::kInt8:
       return launch_keys<DecodeShape<Element, kDim, kViews, Screen::kInt8>>(plan, stream);

@@ -89,18 +89,58 @@ template <typename T, int kDim, int kValue, int kViewCount,
           HopperTiling kTiling = image_tiling_sm90(kDim, kValue, kViewCount)>
 struct ImageShapeSm90 : SparseShapeSm90<T, kDim, kValue, kViewCount, true, kTiling> {};
 
+// ---- backward: a thread block owns 64 keys or 64 query rows and meets the other in columns, where the bitmap says so.
+struct GradientTiling {
+  int columns;  // a stage
+  int stages;
+  int chunk;  // columns scored at once by a warp
+  int split;  // warps that share 16 rows
+  int blocks_per_multiprocessor;
+};
+
+// Three blocks leave 168 registers a thread; what fp16 scales besides does not fit them.
+constexpr GradientTiling key_gradient_tiling(int head_dim, int value_dim, bool narrow_exponent) {
+  if (head_dim == 64 && value_dim == 64 && narrow_exponent) return {64, 2, 32, 1, 2};
+  if (head_dim == 64) return {64, 1, 16, 1, value_dim == 64 ? 3 : 2};
+  return {64, 1, 32, 2, 1};
+}
+
+constexpr GradientTiling query_gradient_tiling(int head_dim) {
+  return {64, 1, 16, 1, head_dim == 64 ? 3 : 2};
+}
+
+template <typename T, int kDim, int kValue, int kViewCount, GradientTiling kTiling>
+struct GradientShape {
+  using Element = T;
+  static constexpr int kHeadDim = kDim;
+  static constexpr int kValueDim = kValue;
+  static constexpr int kViews = kViewCount;
+  static constexpr int kColumns = kTiling.columns;
+  static constexpr int kStages = kTiling.stages;
+  static constexpr int kChunk = kTiling.chunk;
+  static constexpr int kSplit = kTiling.split;
+  static constexpr int kThreads = 128 * kSplit;
+  static constexpr int kSegment = 1024;  // tiles whose bits are looked at together
+  static constexpr int kBlocksPerMultiprocessor = kTiling.blocks_per_multiprocessor;
+};
+
+template <typename T, int kDim, int kValue, int kViewCount>
+using KeyGradientShape =
+    GradientShape<T, kDim, kValue, kViewCount, key_gradient_tiling(kDim, kValue, kNarrowExponent<T>)>;
+template <typename T, int kDim, int kValue, int kViewCount>
+using QueryGradientShape = GradientShape<T, kDim, kValue, kViewCount, query_gradient_tiling(kDim)>;
+
 // ---- decode: a warp reads its keys through a ring of its own, kStages steps of kStepKeys keys deep.
 struct DecodeTiling {
   int stages;
   int blocks_per_multiprocessor;  // that registers and shared memory must allow
 };
 
-// Three blocks a multiprocessor beat two for images of 4 bits as soon as their rings fit beside each other (48 KB each,
-// D 128: 150 us with two stages and three blocks, 160 with four stages, of which two fit); of keys and 8 bits two rings
-// of 64 KB keep the memory busy.
+// Images: rings of 48 KB or less, three of which fit beside each other (4 bits, D 128: 150 us with two stages, 160 with
+// four, of which two blocks fit; 8 bits, D 64: no difference). Keys: two rings of 64 KB keep the memory busy.
 constexpr DecodeTiling decode_tiling(int head_dim, int views, Screen screen) {
   const int step_bytes = head_dim * views * (screen == Screen::kInt4 ? 16 : 32);
-  const int most_bytes = screen == Screen::kInt4 ? 4096 : 8192;
+  const int most_bytes = screen == Screen::kNone ? 8192 : 4096;
   return {step_bytes >= most_bytes ? 2 : 4, screen == Screen::kNone ? 2 : 3};
 }
 

@@ -30,8 +30,10 @@ internal sealed class BenchCommandTests
             Assert.That(Row("tda", "forward"), Does.Contain("FLOP/s"));
             Assert.That(Row("tda", "backward"), Does.Contain(" %"));
             Assert.That(Row("tda", "decode"), Does.Contain("B1 H2 Tq1 Tk32 D8 causal").And.Contain("B/s").And.Contain("keys; beta 1"));
-            Assert.That(lines, Has.Length.EqualTo(9));
-            Assert.That(run.Error, Does.Contain("[1/7] cpu: ceilings").And.Contain("softmax decode"));
+            Assert.That(Row("diff", "forward"), Does.Contain("lambda 0.3"));
+            Assert.That(Row("diff_v2", "backward"), Does.Contain("FLOP/s"));
+            Assert.That(lines, Has.Length.EqualTo(13));
+            Assert.That(run.Error, Does.Contain("[1/11] cpu: ceilings").And.Contain("softmax decode"));
         });
 
         string Row(string name, string direction) =>

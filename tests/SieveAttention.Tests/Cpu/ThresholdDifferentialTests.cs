@@ -8,10 +8,10 @@ namespace SieveAttention.Tests.Cpu;
 /// <summary>The float32 path against the float64 reference; tolerances are argued at <see cref="CpuThreshold"/>.</summary>
 internal sealed class ThresholdDifferentialTests
 {
-    private static readonly ThresholdTuning s_dense = new(DenseSurvivors: 0, MaxCandidates: 0);
-    private static readonly ThresholdTuning s_sparse = new(DenseSurvivors: 2, MaxCandidates: 0);
+    private static readonly ThresholdTuning s_dense = new(DenseSurvivors: 0, MaxCandidateRows: 0);
+    private static readonly ThresholdTuning s_sparse = new(DenseSurvivors: 2, MaxCandidateRows: 0);
 
-    private static readonly ThresholdTuning s_screened = new(DenseSurvivors: 2, MaxCandidates: 64 * 64);
+    private static readonly ThresholdTuning s_screened = new(DenseSurvivors: 2, MaxCandidateRows: 64);
 
     private static IEnumerable<ThresholdCase> Cases()
     {

@@ -68,6 +68,30 @@ internal sealed class EntmaxDecodeTests
         Assert.That(Values.Doubles(some.Output), Is.EqualTo(Values.Doubles(all.Output)));
     }
 
+    [TestCase(1.5, null)]
+    [TestCase(2.0, null)]
+    [TestCase(1.5, 500)]
+    [TestCase(2.0, 500)]
+    public void Slopes_and_windows_skip_blocks_as_well(double alpha, int? window)
+    {
+        EntmaxOptions options = new()
+        {
+            Alpha = [alpha],
+            Scores = new ScoreOptions { AlibiSlopes = [0.5, 0.05, -0.05, 0], RowFactor = RowFactor.Ssmax(0.3) },
+            Mask = new AttentionMask { Window = window },
+        };
+        using EntmaxDecodeResult all = Long(options, spread: 1, skip: false);
+        using EntmaxDecodeResult some = Long(options, spread: 1, skip: true);
+        Assert.Multiple(() =>
+        {
+            Assert.That(some.Blocks, window is null ? Is.EqualTo(8 * 100) : Is.LessThan(8 * 34), "blocks outside the window are not even bounded");
+            Assert.That(some.SkippedBlocks, Is.GreaterThan(some.Blocks / 2));
+            Assert.That(some.Support.AsSpan<int>().ToArray(), Is.EqualTo(all.Support.AsSpan<int>().ToArray()));
+            Assert.That(Values.Doubles(some.Tau), Is.EqualTo(Values.Doubles(all.Tau)));
+            Assert.That(Values.Doubles(some.Output), Is.EqualTo(Values.Doubles(all.Output)));
+        });
+    }
+
     [Test]
     public void Skipping_blocks_with_any_alpha_is_exact_to_rounding()
     {

@@ -69,8 +69,8 @@ internal sealed class ThresholdDifferentialPackedTests
         }
 
         Assert.That(Values.Doubles(Keys(packed.Key1, 1)), Is.All.Zero, "keys of a sequence without queries");
-        Assert.That(packed.Beta, Is.EqualTo(beta));
-        Assert.That(packed.Lambda, Is.EqualTo(lambda));
+        Assert.That(packed.Beta, Is.EqualTo(beta).Within(1e-12).Percent);
+        Assert.That(packed.Lambda, Is.EqualTo(lambda).Within(1e-12).Percent);
         Assert.That(Deviation.Of(Values.Doubles(packed.NormGain!), gain).Relative, Is.LessThan(1e-6));
     }
 

@@ -6,15 +6,9 @@
 
 #include <algorithm>
 
-#include "tests/native/support/device_tensor.h"
+#include "tests/native/support/naive_tensor.h"
 
 namespace sieve::test {
-
-// Rows of one tensor of one sequence: element [head][row][channel].
-struct NaiveTensor {
-  const uint16_t *data;
-  long long head_stride, row_stride;
-};
 
 struct NaiveSequence {
   NaiveTensor query, key, value, output_gradient;
@@ -31,12 +25,6 @@ struct NaiveSequence {
   // Results [head][queries], and [head][queries][dim].
   double *lse, *output, *delta, *gate_gradient, *factor_gradient, *query_gradient, *key_gradient, *value_gradient;
 };
-
-template <typename Element>
-__device__ double naive_element(const NaiveTensor &t, int head, int row, int channel) {
-  return static_cast<double>(static_cast<float>(
-      reinterpret_cast<const Element *>(t.data)[head * t.head_stride + row * t.row_stride + channel]));
-}
 
 template <typename Element>
 __device__ double naive_dot(const NaiveTensor &a, int a_head, int a_row, const NaiveTensor &b, int b_head, int b_row,

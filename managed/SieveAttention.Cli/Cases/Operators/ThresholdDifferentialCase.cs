@@ -55,12 +55,24 @@ internal sealed class ThresholdDifferentialCase(
     {
         ThresholdDifferentialAttention attention = new(device, Options);
         using LoadedTensors loaded = new(Inputs, device);
+        using DeviceWorkspace? workspace = device is CudaDevice cuda ? new DeviceWorkspace(cuda) : null;
         ThresholdDifferentialInputs inputs = OperatorInputs(loaded);
         AttentionTensor outputGradient = loaded["dout"];
+        using ThresholdDifferentialResult? forward = workspace is null ? null : attention.Forward(inputs);
         return Run(
             device,
             () => attention.Backward(inputs, outputGradient),
-            _ => attention.Backward(inputs, outputGradient).Dispose(),
+            gradients =>
+            {
+                if (workspace is null)
+                {
+                    attention.Backward(inputs, outputGradient).Dispose();
+                }
+                else
+                {
+                    attention.Backward(inputs, forward, outputGradient, gradients, workspace: workspace);
+                }
+            },
             gradients =>
             [
                 .. StoreGradients(

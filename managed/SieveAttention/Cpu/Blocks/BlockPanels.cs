@@ -56,16 +56,12 @@ internal sealed unsafe class BlockPanels : IDisposable
         float* target = Block(head, block);
         fixed (float* keys = k.Head(batch, keyHead).Slice(first * channels, count * channels))
         {
-            for (int channel = 0; channel < channels; channel++, target += Columns)
-            {
-                float* source = keys + channel;
-                for (int column = 0; column < count; column++, source += channels)
-                {
-                    target[column] = *source;
-                }
+            Transposition.Copy(keys, channels, count, channels, target, Columns);
+        }
 
-                new Span<float>(target + count, Columns - count).Clear();
-            }
+        for (int channel = 0; count < Columns && channel < channels; channel++)
+        {
+            new Span<float>(target + ((nint)channel * Columns) + count, Columns - count).Clear();
         }
 
         _values.Fill(

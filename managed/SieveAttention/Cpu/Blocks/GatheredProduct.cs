@@ -235,6 +235,7 @@ internal sealed unsafe class RowPairs
 
     internal void Clear() => Count = 0;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void Add(float* left, float* target)
     {
         Left[Count] = (nint)left;

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using SieveAttention.Cpu.Schedule;
@@ -11,6 +12,8 @@ namespace SieveAttention.Cpu.Blocks;
 /// </summary>
 internal sealed class PooledBlocks : IDisposable
 {
+    private const int Line = 8;
+
     private readonly FloatArena _arena = new(FloatArena.Small);
     private readonly int _keyHeads;
     private readonly double[][] _exact;
@@ -26,15 +29,18 @@ internal sealed class PooledBlocks : IDisposable
         ExactStride = ((Count + 15) / 16 * 16) + 8;
         _exact = new double[heads][];
         _columns = new ColumnPanels[heads];
-        _largestNorm = new double[heads];
         int channels = problem.HeadDim;
         for (int head = 0; head < heads; head++)
         {
-            _exact[head] = new double[(long)ExactStride * channels];
+            _exact[head] = ArrayPool<double>.Shared.Rent(ExactStride * channels);
             _columns[head] = new ColumnPanels(_arena, Math.Max(Count, 1), channels, panelColumns);
         }
 
-        Workers.Run(execution with { Progress = null }, heads, head => Fill((int)head, blockSize, channels, k));
+        int tiles = ((Count - 1) / ColumnPanels.TileRows) + 1;
+        double[] norms = new double[heads * tiles];
+        Workers.Run(execution with { Progress = null }, norms.Length, task =>
+            norms[task] = Fill((int)task / tiles, (int)task % tiles, blockSize, channels, k));
+        _largestNorm = [.. norms.Chunk(tiles).Select(head => head.Max())];
     }
 
     /// <summary>Complete blocks of a head.</summary>
@@ -52,40 +58,69 @@ internal sealed class PooledBlocks : IDisposable
     /// <summary>Largest |kc| of a head.</summary>
     internal double LargestNorm(int batch, int keyHead) => _largestNorm[(batch * _keyHeads) + keyHead];
 
-    public void Dispose() => _arena.Dispose();
+    public void Dispose()
+    {
+        Array.ForEach(_exact, array => ArrayPool<double>.Shared.Return(array));
+        _arena.Dispose();
+    }
 
+    /// <summary>Pools the blocks of one tile of a head; returns the largest of their norms.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private unsafe void Fill(int head, int blockSize, int channels, HostArray<float> k)
+    private unsafe double Fill(int head, int tile, int blockSize, int channels, HostArray<float> k)
     {
         ReadOnlySpan<float> keys = k.Head(head / _keyHeads, head % _keyHeads);
-        double[] exact = _exact[head];
+        Span<double> exact = _exact[head];
+        int firstBlock = tile * ColumnPanels.TileRows;
+        int blocks = Math.Min(ColumnPanels.TileRows, Count - firstBlock);
         float[] rounded = new float[ColumnPanels.TileRows * channels];
-        double[] kc = new double[channels];
+        double[] pooled = new double[Line * channels];
         double largest = 0;
-        for (int block = 0; block < Count; block++)
+        for (int first = 0; first < blocks; first += Line)
         {
-            AddRows(keys.Slice(block * blockSize * channels, blockSize * channels), kc);
-            double square = 0;
-            for (int c = 0; c < channels; c++)
+            int count = Math.Min(Line, blocks - first);
+            for (int n = 0; n < count; n++)
             {
-                kc[c] /= blockSize;
-                square += kc[c] * kc[c];
-                exact[(c * ExactStride) + block] = kc[c];
-                rounded[(block % ColumnPanels.TileRows * channels) + c] = (float)kc[c];
+                Span<double> kc = pooled.AsSpan(n * channels, channels);
+                AddRows(keys.Slice((firstBlock + first + n) * blockSize * channels, blockSize * channels), kc);
+                double square = 0;
+                for (int c = 0; c < channels; c++)
+                {
+                    kc[c] /= blockSize;
+                    square += kc[c] * kc[c];
+                    rounded[((first + n) * channels) + c] = (float)kc[c];
+                }
+
+                largest = Math.Max(largest, Math.Sqrt(square));
             }
 
-            largest = Math.Max(largest, Math.Sqrt(square));
-            int inTile = block % ColumnPanels.TileRows;
-            if (inTile == ColumnPanels.TileRows - 1 || block == Count - 1)
+            // A cache line of a channel at a time.
+            for (int c = 0; c < channels; c++)
             {
-                fixed (float* tile = rounded)
+                Span<double> column = exact.Slice((c * ExactStride) + firstBlock + first, count);
+                for (int n = 0; n < count; n++)
                 {
-                    _columns[head].Fill(block / ColumnPanels.TileRows, tile, channels, inTile + 1);
+                    column[n] = pooled[(n * channels) + c];
                 }
             }
         }
 
-        _largestNorm[head] = largest;
+        if (firstBlock + blocks == Count)
+        {
+            for (int c = 0; c < channels; c++)
+            {
+                exact.Slice((c * ExactStride) + Count, ExactStride - Count).Clear();
+            }
+        }
+
+        if (blocks > 0)
+        {
+            fixed (float* rows = rounded)
+            {
+                _columns[head].Fill(tile, rows, channels, blocks);
+            }
+        }
+
+        return largest;
     }
 
     /// <summary>Sums of the channels of row-major rows, each in the order of the rows.</summary>

@@ -4,8 +4,8 @@ using SieveAttention.Cpu.Tiles;
 namespace SieveAttention.Cpu.Rows;
 
 /// <summary>
-/// Powers of y = z - tau &gt; 0 with b = 1/(alpha - 1): the weight p = y^b and what its derivatives are made of. Products for alpha 1.5
-/// (b = 2) and 2 (b = 1), exponentials of logarithms otherwise. A y that is not positive gives any value, also NaN.
+/// Powers of y = z - tau &gt; 0 with b = 1/(alpha - 1): the weight p = y^b and its slope. Products for alpha 1.5 (b = 2) and 2 (b = 1),
+/// exponentials of logarithms otherwise. A y that is not positive gives any value, also NaN.
 /// </summary>
 internal readonly struct EntmaxPower(double alpha)
 {
@@ -14,6 +14,9 @@ internal readonly struct EntmaxPower(double alpha)
     private readonly int _product = alpha == 2 ? 1 : alpha == 1.5 ? 2 : 0;
 
     internal double B { get; } = 1 / (alpha - 1);
+
+    /// <summary>b where y^b is a product of that many y, else 0.</summary>
+    internal int Factors => _product;
 
     /// <summary>y^b.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -25,26 +28,6 @@ internal readonly struct EntmaxPower(double alpha)
             2 => TLanes.Multiply(y, y),
             _ => LaneMath<TLanes, TVector>.Exp(TLanes.Multiply(TLanes.Broadcast(_b), TLanes.Log(y))),
         };
-
-    /// <summary>y^(b-2), from which two products make y^(b-1) and y^b. For alpha 2 only those two are right.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal (TVector Second, TVector First, TVector Weight) Derivatives<TLanes, TVector>(TVector y)
-        where TLanes : struct, ILanes<TVector>
-        where TVector : struct
-    {
-        TVector one = TLanes.Broadcast(1);
-        switch (_product)
-        {
-            case 1:
-                return (default, one, y);
-            case 2:
-                return (one, y, TLanes.Multiply(y, y));
-            default:
-                TVector second = LaneMath<TLanes, TVector>.Exp(TLanes.Multiply(TLanes.Broadcast(_b - 2), TLanes.Log(y)));
-                TVector first = TLanes.Multiply(second, y);
-                return (second, first, TLanes.Multiply(first, y));
-        }
-    }
 
     /// <summary>u = p^(2-alpha) = y^(b-1) of a weight p &gt; 0.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -29,7 +29,7 @@ internal sealed unsafe class EntmaxRow : RowFunction
     /// <summary>Threshold of z, not shifted, [batch, query heads, queries]; NaN for a row without a visible key.</summary>
     internal float[] Tau { get; }
 
-    /// <summary>Number of keys above the threshold, [batch, query heads, queries].</summary>
+    /// <summary>Number of keys whose weight is positive in float64, [batch, query heads, queries].</summary>
     internal int[] Support { get; }
 
     /// <summary>One for each query head.</summary>
@@ -46,17 +46,20 @@ internal sealed unsafe class EntmaxRow : RowFunction
         // The shifted tau lies in [-1, 0), where float32 is finest.
         float largest = RowLanes<TLanes, TVector>.Largest(row, count);
         int candidates = Shift<TLanes, TVector>(row, count, largest, (float)(alpha - 1), scratch);
-        float tau = EntmaxThreshold<TLanes, TVector>.Solve(scratch, candidates, alpha, power);
+        double tau = EntmaxThreshold<TLanes, TVector>.Solve(scratch, candidates, alpha, power);
+        EntmaxCurve curve = new(power, tau);
         int support = 0;
-        TVector threshold = TLanes.Broadcast(tau);
+        TVector threshold = TLanes.Broadcast(curve.Tau);
+        // A key is in the support where its weight is not 0 in float64: y^b >= 2^-1074, which for alpha 1.01 is 5.8e-4 above the threshold.
+        TVector least = TLanes.Broadcast((float)(tau + Math.Pow(2, -1074 * (alpha - 1))));
         for (int c = 0; c < count; c += TLanes.Count)
         {
             TVector z = TLanes.Load(row + c);
             ulong above = TLanes.NotAtMost(z, threshold);
-            support += BitOperations.PopCount(TLanes.GreaterThan(z, threshold));
+            support += BitOperations.PopCount(TLanes.GreaterThan(z, least));
             TLanes.Store(
                 row + c,
-                above == 0 ? default : TLanes.WhereNotAtMost(z, threshold, power.Weight<TLanes, TVector>(TLanes.Subtract(z, threshold))));
+                above == 0 ? default : TLanes.WhereNotAtMost(z, threshold, curve.Weight<TLanes, TVector>(z)));
         }
 
         int index = place.Index(_problem);
@@ -72,6 +75,7 @@ internal sealed unsafe class EntmaxRow : RowFunction
         EntmaxPower power = new(alpha);
         TVector sumU = default;
         TVector sumUdp = default;
+        TVector largest = default;
         for (int c = 0; c < count; c += TLanes.Count)
         {
             TVector p = TLanes.Load(weights + c);
@@ -80,13 +84,14 @@ internal sealed unsafe class EntmaxRow : RowFunction
                 continue;
             }
 
+            largest = TLanes.Max(largest, p);
             TVector u = TLanes.WhereNotAtMost(p, default, power.Slope<TLanes, TVector>(p));
             sumU = TLanes.Add(sumU, u);
             sumUdp = TLanes.MultiplyAdd(u, TLanes.WhereNotAtMost(p, default, TLanes.Load(gradients + c)), sumUdp);
         }
 
         TVector delta = TLanes.Broadcast((float)((double)TLanes.Sum(sumUdp) / TLanes.Sum(sumU)));
-        TVector a = TLanes.Broadcast((float)(alpha - 1));
+        AlphaSlope slope = new(alpha, TLanes.Largest(largest));
         TVector dalpha = default;
         for (int c = 0; c < count; c += TLanes.Count)
         {
@@ -96,45 +101,13 @@ internal sealed unsafe class EntmaxRow : RowFunction
             {
                 ds = TLanes.Multiply(power.Slope<TLanes, TVector>(p), TLanes.Subtract(TLanes.Load(gradients + c), delta));
                 ds = TLanes.WhereNotAtMost(p, default, ds);
-                TVector slope = TLanes.WhereNotAtMost(p, default, AlphaSlope<TLanes, TVector>(p, a));
-                dalpha = TLanes.MultiplyAdd(ds, slope, dalpha);
+                dalpha = TLanes.MultiplyAdd(ds, TLanes.WhereNotAtMost(p, default, slope.Of<TLanes, TVector>(p)), dalpha);
             }
 
             TLanes.Store(gradients + c, ds);
         }
 
         _alphaGradient[place] = TLanes.Sum(dalpha);
-    }
-
-    /// <summary>
-    /// What sum_j ds_j x_j = dalpha takes for x. With y = p^(alpha-1) the derivative of 1909.00015 becomes
-    /// sum ds y (1 - ln y) / (alpha-1)^2; the ds sum to 0, so that 1 may be taken off y (1 - ln y). With x = ln y that is
-    /// e^x (1 - x) - 1 = -(x^2/2 + x^3/3 + x^4/8 + ...), which for alpha near 1 keeps the digits that the difference would lose.
-    /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static TVector AlphaSlope<TLanes, TVector>(TVector p, TVector a)
-        where TLanes : struct, ILanes<TVector>
-        where TVector : struct
-    {
-        TVector log = TLanes.Log(p);
-        TVector x = TLanes.Multiply(a, log);
-        TVector t = TLanes.Clamp(x, -0.5f, 0);
-        TVector q = TLanes.Broadcast(-1f / 45360);
-        q = TLanes.MultiplyAdd(q, t, TLanes.Broadcast(-1f / 5760));
-        q = TLanes.MultiplyAdd(q, t, TLanes.Broadcast(-1f / 840));
-        q = TLanes.MultiplyAdd(q, t, TLanes.Broadcast(-1f / 144));
-        q = TLanes.MultiplyAdd(q, t, TLanes.Broadcast(-1f / 30));
-        q = TLanes.MultiplyAdd(q, t, TLanes.Broadcast(-1f / 8));
-        q = TLanes.MultiplyAdd(q, t, TLanes.Broadcast(-1f / 3));
-        q = TLanes.MultiplyAdd(q, t, TLanes.Broadcast(-0.5f));
-        TVector near = TLanes.Multiply(q, TLanes.Multiply(log, log));
-        TVector one = TLanes.Broadcast(1);
-        TVector whole = TLanes.Multiply(LaneMath<TLanes, TVector>.Exp(x), TLanes.Subtract(one, x));
-        TVector far = TLanes.Divide(TLanes.Subtract(whole, one), TLanes.Multiply(a, a));
-        TVector square = TLanes.Multiply(x, x);
-        TVector quarter = TLanes.Broadcast(0.25f);
-        near = TLanes.Subtract(near, TLanes.WhereNotAtMost(square, quarter, near));
-        return TLanes.Add(near, TLanes.WhereNotAtMost(square, quarter, far));
     }
 
     /// <summary>

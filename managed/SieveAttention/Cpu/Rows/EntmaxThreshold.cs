@@ -14,12 +14,12 @@ internal static unsafe class EntmaxThreshold<TLanes, TVector>
 {
     private const int MostSteps = 60;
 
-    /// <summary>Finds tau to the spacing of float32.</summary>
+    /// <summary>Finds tau to a few roundings of the sum of weights in float32, which for alpha near 1 is finer than the spacing of float32.</summary>
     /// <param name="z">Values above -1, their maximum 0, followed by -infinity.</param>
     /// <param name="count">Number of values.</param>
     /// <param name="alpha">In (1, 2].</param>
     /// <param name="power">Powers for that alpha.</param>
-    internal static float Solve(float* z, int count, double alpha, EntmaxPower power)
+    internal static double Solve(float* z, int count, double alpha, EntmaxPower power)
     {
         // The maximum alone: exact, and the gradient of the scores then is exactly 0.
         if (count == 1)
@@ -30,9 +30,11 @@ internal static unsafe class EntmaxThreshold<TLanes, TVector>
         float low = -1;
         float high = (float)-Math.Pow(count, 1 - alpha);
         float tau = 0.5f * (low + high);
+        double newton = tau;
         for (int step = 0; step < MostSteps; step++)
         {
-            (double f, double f1, double f2) = Excess(z, count, tau, power);
+            (double f, double f1, double f2) = Excess(z, count, new EntmaxCurve(power, tau), power.B);
+            newton = tau - (f / f1);
             if (f == 0)
             {
                 break;
@@ -57,14 +59,15 @@ internal static unsafe class EntmaxThreshold<TLanes, TVector>
             tau = next;
         }
 
-        return tau;
+        // The last step is smaller than the spacing of float32.
+        return newton;
     }
 
     /// <summary>f and its first two derivatives.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static (double F, double F1, double F2) Excess(float* z, int count, float tau, EntmaxPower power)
+    private static (double F, double F1, double F2) Excess(float* z, int count, EntmaxCurve curve, double b)
     {
-        TVector threshold = TLanes.Broadcast(tau);
+        TVector threshold = TLanes.Broadcast(curve.Tau);
         double f = 0;
         double f1 = 0;
         double f2 = 0;
@@ -77,7 +80,7 @@ internal static unsafe class EntmaxThreshold<TLanes, TVector>
             for (int c = first; c < end; c += TLanes.Count)
             {
                 TVector value = TLanes.Load(z + c);
-                (TVector second, TVector slope, TVector weight) = power.Derivatives<TLanes, TVector>(TLanes.Subtract(value, threshold));
+                (TVector second, TVector slope, TVector weight) = curve.Derivatives<TLanes, TVector>(value);
                 sum = TLanes.Add(sum, TLanes.WhereNotAtMost(value, threshold, weight));
                 sum1 = TLanes.Add(sum1, TLanes.WhereNotAtMost(value, threshold, slope));
                 sum2 = TLanes.Add(sum2, TLanes.WhereNotAtMost(value, threshold, second));
@@ -88,6 +91,6 @@ internal static unsafe class EntmaxThreshold<TLanes, TVector>
             f2 += TLanes.Sum(sum2);
         }
 
-        return (f - 1, -power.B * f1, power.B * (power.B - 1) * f2);
+        return (f - 1, -b * f1, b * (b - 1) * f2);
     }
 }

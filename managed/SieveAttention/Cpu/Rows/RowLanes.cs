@@ -78,6 +78,17 @@ internal static unsafe class RowLanes<TLanes, TVector>
         }
     }
 
+    /// <summary>row /= divisor: 1 exactly for an element that is the divisor.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static void Divide(float* row, int count, float divisor)
+    {
+        TVector denominator = TLanes.Broadcast(divisor);
+        for (int c = 0; c < count; c += TLanes.Count)
+        {
+            TLanes.Store(row + c, TLanes.Divide(TLanes.Load(row + c), denominator));
+        }
+    }
+
     /// <summary>Turns scores, followed by -infinity, into their softmax, followed by 0.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Softmax(float* row, int count)

@@ -67,7 +67,7 @@ internal sealed unsafe class SupportBasisRow : RowFunction
                 + "allowed: a positive sum. Use Degree 2, which is positive everywhere, or a smaller Bound.");
         }
 
-        RowLanes<TLanes, TVector>.Scale(row, count, (float)(1 / total));
+        RowLanes<TLanes, TVector>.Divide(row, count, (float)total);
         _inverse[place.Index(_problem)] = (float)(Math.Exp(-level) / total);
     }
 

@@ -51,10 +51,10 @@ internal sealed class ThresholdCall(
 
     /// <summary>Whether byte products rule out most pairs before scores are computed. The result is the same bits.</summary>
     internal bool Screens { get; } =
-        tuning.MaxCandidates > 0 && ScreenedKeys.Supports(problem.HeadDim) && LaneChoice.HasByteProducts(execution.VectorWidth);
+        tuning.MaxCandidateRows > 0 && ScreenedKeys.Supports(problem.HeadDim) && LaneChoice.HasByteProducts(execution.VectorWidth);
 
-    /// <summary>Candidates of a tile beyond which all of its scores are computed.</summary>
-    internal int MaxCandidates => tuning.MaxCandidates;
+    /// <summary>Rows of a tile with a candidate beyond which all of its scores are computed.</summary>
+    internal int MaxCandidateRows => tuning.MaxCandidateRows;
 
     /// <summary>Whether a tile has so many survivors that whole products are cheaper than adding them one by one.</summary>
     internal bool IsDense(int survivors, int rows, int keys) => survivors > tuning.DenseSurvivors * rows * keys;

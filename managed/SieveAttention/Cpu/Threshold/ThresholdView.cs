@@ -12,8 +12,12 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
 {
     private readonly int _channels = call.Problem.HeadDim;
     private readonly PaddedRows _bytes = new(arena, QueryTile.MaxRows, ScreenedKeys.Words(call.Problem.HeadDim));
+    private readonly PaddedRows _candidateRows = new(arena, QueryTile.MaxRows, call.Problem.HeadDim);
+    private readonly ScoreTile _candidateScores = new(arena);
+    private readonly int[] _candidates = new int[QueryTile.MaxRows];
     private readonly float[] _inverseSteps = new float[QueryTile.MaxRows];
     private readonly float[] _errors = new float[QueryTile.MaxRows];
+    private readonly int[] _bounds = new int[QueryTile.MaxRows];
     private bool _screenNext;
 
     internal PaddedRows Rows { get; } = new(arena, QueryTile.MaxRows, call.Problem.HeadDim);
@@ -57,7 +61,7 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
 
     /// <summary>
     /// Marks the pairs of a key tile that contribute, and adds the survivors of each row to <paramref name="survivors"/>. Scores are
-    /// those of one chain of fused steps a pair, whether all are computed or only those of candidates.
+    /// those of one chain of fused steps a pair, whether all are computed or only those of rows with a candidate.
     /// </summary>
     /// <returns>Number of pairs that contribute, of all rows.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -69,154 +73,108 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
         Complete = complete || !_screenNext || !keys.IsFinite(keyTile);
         if (!Complete)
         {
-            int candidates = Screen<TLanes, TVector>(tile, keys.Screen!, keyTile, tau);
-            if (candidates <= call.MaxCandidates)
+            (int candidateRows, int candidates) = Screen<TLanes, TVector>(tile, keys.Screen!, keyTile, tau);
+            if (candidates == 0)
             {
-                return candidates == 0 ? 0 : Decide(tile.Rows, keys, keyTile, tau, survivors);
+                return 0;
             }
 
-            Complete = true;
+            Complete = candidateRows > call.MaxCandidateRows || call.IsDense(candidates, tile.Rows, call.Schedule.KeysInTile(keyTile));
+            if (!Complete)
+            {
+                return Decide<TLanes, TVector>(candidateRows, keys, keyTile, tau, survivors);
+            }
         }
 
         TileProduct<TLanes, TVector>.Multiply(
             Rows.Left(0), keys.Columns(keyTile), tile.Rows, _channels, call.Schedule.KeysInTile(keyTile),
             Scores.Data, ScoreTile.Stride, accumulate: false);
         Scores.Mask(call.Schedule, tile, keyTile);
-        int count = Mark<TLanes, TVector>(tile.Rows, tau);
+        (int rows, int count) = Mark<TLanes, TVector>(tile.Rows, tau);
         if (count > 0)
         {
             Count<TLanes, TVector>(tile.Rows, tau, survivors);
         }
 
-        // Neighbouring tiles are alike: screening resumes where it would have left few enough candidates.
-        _screenNext = Finite && call.Screens && 2 * count <= call.MaxCandidates;
+        // Neighbouring tiles are alike: screening resumes where it would have left few enough rows.
+        _screenNext = Finite && call.Screens && 2 * rows <= call.MaxCandidateRows;
         return count;
     }
 
     /// <summary>Marks in <see cref="Contributing"/> the pairs that byte products cannot rule out.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private int Screen<TLanes, TVector>(in QueryTile tile, ScreenedKeys keys, int keyTile, ReadOnlySpan<float> tau)
+    private (int Rows, int Candidates) Screen<TLanes, TVector>(in QueryTile tile, ScreenedKeys keys, int keyTile, ReadOnlySpan<float> tau)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
-        TileProduct<TLanes, TVector>.Multiply<ByteStep<TLanes, TVector>>(
-            _bytes.Left(0), keys.Columns(keyTile), tile.Rows, _bytes.Channels, call.Schedule.KeysInTile(keyTile),
-            Scores.Data, ScoreTile.Stride, accumulate: false);
+        keys.Bounds(keyTile, tau, _inverseSteps, _errors, _bounds);
+        ByteScreen<TLanes, TVector>.Run(
+            _bytes, keys.Columns(keyTile), keys.Corrections(keyTile), tile.Rows, call.Schedule.KeysInTile(keyTile), _bounds, Contributing);
         bool whole = call.Schedule.SeesWholeTile(tile, keyTile);
-        float* corrections = keys.Corrections(keyTile);
+        int rows = 0;
         int count = 0;
         for (int row = 0; row < tile.Rows; row++)
         {
-            TVector bound = TLanes.Broadcast(keys.Bound(keyTile, tau[row], _inverseSteps[row], _errors[row]));
-            float* sums = Scores.Row(row);
-            // Few rows have a candidate: one comparison of the largest totals rules out the others.
-            TVector largest = TLanes.ByteTotals(TLanes.Load(sums), TLanes.Load(corrections));
-            for (int c = TLanes.Count; c < ScoreTile.Stride; c += TLanes.Count)
-            {
-                largest = TLanes.MaxOfNumbers(largest, TLanes.ByteTotals(TLanes.Load(sums + c), TLanes.Load(corrections + c)));
-            }
-
-            ulong bits = 0;
-            for (int c = 0; TLanes.GreaterThan(largest, bound) != 0 && c < ScoreTile.Stride; c += TLanes.Count)
-            {
-                bits |= TLanes.GreaterThan(TLanes.ByteTotals(TLanes.Load(sums + c), TLanes.Load(corrections + c)), bound) << c;
-            }
-
-            bits = whole ? bits : bits & call.Schedule.VisibleBits(tile.First + row, keyTile);
+            ulong bits = Contributing[row];
+            bits = whole || bits == 0 ? bits : bits & call.Schedule.VisibleBits(tile.First + row, keyTile);
             Contributing[row] = bits;
-            count += BitOperations.PopCount(bits);
+            if (bits != 0)
+            {
+                _candidates[rows++] = row;
+                count += BitOperations.PopCount(bits);
+            }
         }
 
-        return count;
+        return (rows, count);
     }
 
-    /// <summary>Scores the candidates and keeps those above the threshold.</summary>
+    /// <summary>
+    /// Scores the rows that have candidates and keeps those above the threshold. Candidates come in few rows and, there, many at once: on
+    /// trained input a tile that has any has 6 rows with 14 each.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private int Decide(int rows, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau, Span<int> survivors)
+    private int Decide<TLanes, TVector>(int candidateRows, UnitKeys keys, int keyTile, ReadOnlySpan<float> tau, Span<int> survivors)
+        where TLanes : struct, ILanes<TVector>
+        where TVector : struct
     {
-        // Four at a time: each score is a chain, whose steps would wait for each other.
-        int* row = stackalloc int[4];
-        int* column = stackalloc int[4];
-        int waiting = 0;
-        for (int r = 0; r < rows; r++)
+        int width = (int)_candidateRows.Stride;
+        for (int n = 0; n < candidateRows; n++)
         {
-            for (ulong candidates = Contributing[r]; candidates != 0; candidates &= candidates - 1)
-            {
-                (row[waiting], column[waiting]) = (r, BitOperations.TrailingZeroCount(candidates));
-                if (++waiting == 4)
-                {
-                    Score(row, column, keys, keyTile);
-                    waiting = 0;
-                }
-            }
+            new Span<float>(Rows.Row(_candidates[n]), width).CopyTo(new Span<float>(_candidateRows.Row(n), width));
         }
 
-        if (waiting > 0)
-        {
-            for (int n = waiting; n < 4; n++)
-            {
-                (row[n], column[n]) = (row[0], column[0]);
-            }
-
-            Score(row, column, keys, keyTile);
-        }
-
+        TileProduct<TLanes, TVector>.Multiply(
+            _candidateRows.Left(0), keys.Columns(keyTile), candidateRows, _channels, call.Schedule.KeysInTile(keyTile),
+            _candidateScores.Data, ScoreTile.Stride, accumulate: false);
         int total = 0;
-        for (int r = 0; r < rows; r++)
+        for (int n = 0; n < candidateRows; n++)
         {
-            for (ulong candidates = Contributing[r]; candidates != 0; candidates &= candidates - 1)
+            int row = _candidates[n];
+            float* scores = _candidateScores.Row(n);
+            TVector threshold = TLanes.Broadcast(tau[row]);
+            ulong above = 0;
+            for (int c = 0; c < ScoreTile.Stride; c += TLanes.Count)
             {
-                int c = BitOperations.TrailingZeroCount(candidates);
-                if (Scores.Row(r)[c] <= tau[r])
-                {
-                    Contributing[r] &= ~(1ul << c);
-                }
+                TVector score = TLanes.Load(scores + c);
+                TLanes.Store(Scores.Row(row) + c, score);
+                above |= TLanes.GreaterThan(score, threshold) << c;
             }
 
-            int count = BitOperations.PopCount(Contributing[r]);
-            survivors[r] += count;
+            Contributing[row] &= above;
+            int count = BitOperations.PopCount(Contributing[row]);
+            survivors[row] += count;
             total += count;
         }
 
         return total;
     }
 
-    /// <summary>Four inner products in the order of one lane of a tile product: the same bits.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Score(int* row, int* column, UnitKeys keys, int keyTile)
-    {
-        int first = keyTile * ColumnPanels.TileRows;
-        float* a0 = Rows.Row(row[0]);
-        float* a1 = Rows.Row(row[1]);
-        float* a2 = Rows.Row(row[2]);
-        float* a3 = Rows.Row(row[3]);
-        float* b0 = keys.Rows.Row(first + column[0]);
-        float* b1 = keys.Rows.Row(first + column[1]);
-        float* b2 = keys.Rows.Row(first + column[2]);
-        float* b3 = keys.Rows.Row(first + column[3]);
-        float s0 = 0;
-        float s1 = 0;
-        float s2 = 0;
-        float s3 = 0;
-        for (int c = 0; c < _channels; c++)
-        {
-            s0 = MathF.FusedMultiplyAdd(a0[c], b0[c], s0);
-            s1 = MathF.FusedMultiplyAdd(a1[c], b1[c], s1);
-            s2 = MathF.FusedMultiplyAdd(a2[c], b2[c], s2);
-            s3 = MathF.FusedMultiplyAdd(a3[c], b3[c], s3);
-        }
-
-        Scores.Row(row[0])[column[0]] = s0;
-        Scores.Row(row[1])[column[1]] = s1;
-        Scores.Row(row[2])[column[2]] = s2;
-        Scores.Row(row[3])[column[3]] = s3;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private int Mark<TLanes, TVector>(int rows, ReadOnlySpan<float> tau)
+    private (int Rows, int Pairs) Mark<TLanes, TVector>(int rows, ReadOnlySpan<float> tau)
         where TLanes : struct, ILanes<TVector>
         where TVector : struct
     {
+        int marked = 0;
         int count = 0;
         for (int row = 0; row < rows; row++)
         {
@@ -229,10 +187,11 @@ internal sealed unsafe class ThresholdView(ThresholdCall call, FloatArena arena)
             }
 
             Contributing[row] = bits;
+            marked += bits == 0 ? 0 : 1;
             count += BitOperations.PopCount(bits);
         }
 
-        return count;
+        return (marked, count);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

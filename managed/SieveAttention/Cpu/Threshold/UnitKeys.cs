@@ -9,7 +9,6 @@ internal sealed class UnitKeys
     private readonly bool[] _finite;
     private readonly ColumnPanels _columns;
     private readonly bool[] _hasColumns;
-    private readonly Lock _filling = new();
 
     internal UnitKeys(FloatArena arena, int keys, int channels, int panelColumns, bool screened)
     {
@@ -52,24 +51,23 @@ internal sealed class UnitKeys
         }
 
         _hasColumns[tile] = false;
+        if (Screen is null || !finite)
+        {
+            Columns(tile);
+        }
     }
 
     /// <summary>
-    /// A tile as columns, transposed when it is first asked for: most tiles of a screened head never are. By any thread at any time.
+    /// A tile as columns, transposed when it is first asked for: most tiles of a screened head never are. By any thread at any time:
+    /// where two come at once, both write the same numbers.
     /// </summary>
     internal unsafe RightFactor Columns(int tile)
     {
         if (!Volatile.Read(ref _hasColumns[tile]))
         {
-            lock (_filling)
-            {
-                if (!_hasColumns[tile])
-                {
-                    int first = tile * ColumnPanels.TileRows;
-                    _columns.Fill(tile, Rows.Row(first), Rows.Stride, Math.Min(ColumnPanels.TileRows, Rows.Rows - first));
-                    Volatile.Write(ref _hasColumns[tile], true);
-                }
-            }
+            int first = tile * ColumnPanels.TileRows;
+            _columns.Fill(tile, Rows.Row(first), Rows.Stride, Math.Min(ColumnPanels.TileRows, Rows.Rows - first));
+            Volatile.Write(ref _hasColumns[tile], true);
         }
 
         return _columns.Tile(tile);

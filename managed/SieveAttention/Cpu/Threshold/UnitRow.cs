@@ -39,13 +39,18 @@ internal static class UnitRow
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Backward(ReadOnlySpan<float> unit, float inverseNorm, ReadOnlySpan<float> dunit, Span<float> drow)
     {
+        // Divided by u . u, which rounding leaves beside 1: what is left is orthogonal to the row, 0 for a row of one channel.
         double inner = 0;
+        double squares = 0;
         if (inverseNorm < (float)(1 / SmallestNorm))
         {
             for (int c = 0; c < unit.Length; c++)
             {
                 inner += (double)unit[c] * dunit[c];
+                squares += (double)unit[c] * unit[c];
             }
+
+            inner = squares > 0 ? inner / squares : 0;
         }
 
         for (int c = 0; c < unit.Length; c++)

@@ -51,20 +51,10 @@ internal sealed unsafe class ColumnPanels
         {
             float* panel = _data + (((nint)tile * TileRows) + first) * _channels;
             int count = Math.Min(_panelColumns, rows - first);
-            for (int channel = 0; channel < _channels; channel++)
+            Transposition.Copy(source + ((nint)first * sourceStride), sourceStride, count, _channels, panel, _panelColumns);
+            for (int channel = 0; count < _panelColumns && channel < _channels; channel++)
             {
-                float* target = panel + ((nint)channel * _panelColumns);
-                float* from = source + ((nint)first * sourceStride) + channel;
-                int column = 0;
-                for (; column < count; column++, from += sourceStride)
-                {
-                    target[column] = *from;
-                }
-
-                for (; column < _panelColumns; column++)
-                {
-                    target[column] = 0;
-                }
+                new Span<float>(panel + ((nint)channel * _panelColumns) + count, _panelColumns - count).Clear();
             }
         }
     }

@@ -29,9 +29,6 @@ internal unsafe interface ILanes<TVector>
     /// <summary>Lanewise maximum; a NaN in <paramref name="a"/> or <paramref name="b"/> gives NaN.</summary>
     static abstract TVector Max(TVector a, TVector b);
 
-    /// <summary>Lanewise maximum; where one is NaN, either of them.</summary>
-    static abstract TVector MaxOfNumbers(TVector a, TVector b);
-
     /// <summary>Lanes below <paramref name="low"/> or above <paramref name="high"/> become these; NaN stays NaN.</summary>
     static abstract TVector Clamp(TVector value, float low, float high);
 
@@ -61,7 +58,7 @@ internal unsafe interface ILanes<TVector>
     /// <summary>Maximum of all lanes; NaN where one is NaN.</summary>
     static abstract float Largest(TVector value);
 
-    /// <summary>Whether this machine multiplies bytes, which <see cref="AddByteProducts"/> and <see cref="ByteTotals"/> need.</summary>
+    /// <summary>Whether this machine multiplies bytes, which <see cref="AddByteProducts"/> and <see cref="ByteTotalsAbove"/> need.</summary>
     static abstract bool HasByteProducts { get; }
 
     /// <summary>
@@ -70,6 +67,6 @@ internal unsafe interface ILanes<TVector>
     /// </summary>
     static abstract TVector AddByteProducts(TVector unsignedBytes, TVector signedBytes, TVector sums);
 
-    /// <summary>Adds the corrections to the 16-bit sums modulo 2^16; each lane becomes the total of its two sums, as a float.</summary>
-    static abstract TVector ByteTotals(TVector sums, TVector corrections);
+    /// <summary>Bit c is set iff the total of the two 16-bit sums of lane c, as integers with a sign, exceeds a bound.</summary>
+    static abstract ulong ByteTotalsAbove(TVector sums, int bound);
 }

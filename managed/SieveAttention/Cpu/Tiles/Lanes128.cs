@@ -35,9 +35,6 @@ internal readonly unsafe struct Lanes128 : ILanes<Vector128<float>>
     public static Vector128<float> Max(Vector128<float> a, Vector128<float> b) => Vector128.Max(a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector128<float> MaxOfNumbers(Vector128<float> a, Vector128<float> b) => Vector128.MaxNative(a, b);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> Clamp(Vector128<float> value, float low, float high) =>
         Vector128.MinNative(Vector128.Create(high), Vector128.MaxNative(Vector128.Create(low), value));
 
@@ -86,9 +83,9 @@ internal readonly unsafe struct Lanes128 : ILanes<Vector128<float>>
         (sums.AsInt16() + Ssse3.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector128<float> ByteTotals(Vector128<float> sums, Vector128<float> corrections)
+    public static ulong ByteTotalsAbove(Vector128<float> sums, int bound)
     {
-        Vector128<short> halves = sums.AsInt16() + corrections.AsInt16();
-        return Vector128.ConvertToSingle(Sse2.MultiplyAddAdjacent(halves, Vector128<short>.One));
+        Vector128<int> totals = Sse2.MultiplyAddAdjacent(sums.AsInt16(), Vector128<short>.One);
+        return Vector128.GreaterThan(totals, Vector128.Create(bound)).ExtractMostSignificantBits();
     }
 }

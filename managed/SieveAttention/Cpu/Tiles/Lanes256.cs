@@ -35,9 +35,6 @@ internal readonly unsafe struct Lanes256 : ILanes<Vector256<float>>
     public static Vector256<float> Max(Vector256<float> a, Vector256<float> b) => Vector256.Max(a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> MaxOfNumbers(Vector256<float> a, Vector256<float> b) => Vector256.MaxNative(a, b);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> Clamp(Vector256<float> value, float low, float high) =>
         Vector256.MinNative(Vector256.Create(high), Vector256.MaxNative(Vector256.Create(low), value));
 
@@ -82,9 +79,9 @@ internal readonly unsafe struct Lanes256 : ILanes<Vector256<float>>
         (sums.AsInt16() + Avx2.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> ByteTotals(Vector256<float> sums, Vector256<float> corrections)
+    public static ulong ByteTotalsAbove(Vector256<float> sums, int bound)
     {
-        Vector256<short> halves = sums.AsInt16() + corrections.AsInt16();
-        return Vector256.ConvertToSingle(Avx2.MultiplyAddAdjacent(halves, Vector256<short>.One));
+        Vector256<int> totals = Avx2.MultiplyAddAdjacent(sums.AsInt16(), Vector256<short>.One);
+        return Vector256.GreaterThan(totals, Vector256.Create(bound)).ExtractMostSignificantBits();
     }
 }

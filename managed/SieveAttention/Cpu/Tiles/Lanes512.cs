@@ -35,9 +35,6 @@ internal readonly unsafe struct Lanes512 : ILanes<Vector512<float>>
     public static Vector512<float> Max(Vector512<float> a, Vector512<float> b) => Vector512.Max(a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> MaxOfNumbers(Vector512<float> a, Vector512<float> b) => Vector512.MaxNative(a, b);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Clamp(Vector512<float> value, float low, float high) =>
         Vector512.MinNative(Vector512.Create(high), Vector512.MaxNative(Vector512.Create(low), value));
 
@@ -82,9 +79,9 @@ internal readonly unsafe struct Lanes512 : ILanes<Vector512<float>>
         (sums.AsInt16() + Avx512BW.MultiplyAddAdjacent(unsignedBytes.AsByte(), signedBytes.AsSByte())).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> ByteTotals(Vector512<float> sums, Vector512<float> corrections)
+    public static ulong ByteTotalsAbove(Vector512<float> sums, int bound)
     {
-        Vector512<short> halves = sums.AsInt16() + corrections.AsInt16();
-        return Vector512.ConvertToSingle(Avx512BW.MultiplyAddAdjacent(halves, Vector512<short>.One));
+        Vector512<int> totals = Avx512BW.MultiplyAddAdjacent(sums.AsInt16(), Vector512<short>.One);
+        return Vector512.GreaterThan(totals, Vector512.Create(bound)).ExtractMostSignificantBits();
     }
 }

@@ -8,7 +8,7 @@ namespace SieveAttention.Cpu.Tiles;
 /// 12 independent sums cover the latency of two FMA units. Each step of depth loads 2 vectors and 6 floats for 12 FMAs.
 /// </summary>
 /// <remarks>
-/// Every element of C is one chain of steps in the order of depth, for every width and every block shape: results do not depend on where
+/// Every element of C is one chain of fused steps in the order of depth, for every width and every block shape: results do not depend on where
 /// an element falls in a tile. Compiled at once with full optimisation: tiered compilation would run the first calls, often the whole of
 /// a small problem, unoptimised.
 /// <para>
@@ -37,11 +37,10 @@ internal static unsafe class MicroKernel<TLanes, TVector>
     /// <param name="cRow">Elements from one row of C to the next.</param>
     /// <param name="accumulate">Whether the sums start from C instead of 0.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal static void Run<TRows, TVectors, TStep>(
+    internal static void Run<TRows, TVectors>(
         float* a, nint aRow, nint aDepth, float* b, nint bDepth, nint depth, float* c, nint cRow, bool accumulate)
         where TRows : struct, ICount
         where TVectors : struct, ICount
-        where TStep : struct, IProductStep<TLanes, TVector>
     {
         int width = TLanes.Count;
         TVector c00 = default, c01 = default;
@@ -77,41 +76,41 @@ internal static unsafe class MicroKernel<TLanes, TVector>
             TVector b0 = TLanes.Load(b);
             TVector b1 = TVectors.Value > 1 ? TLanes.Load(b + width) : default;
             TVector x = TLanes.Broadcast(a[k]);
-            c00 = TStep.Add(x, b0, c00);
-            c01 = TVectors.Value > 1 ? TStep.Add(x, b1, c01) : c01;
+            c00 = TLanes.MultiplyAdd(x, b0, c00);
+            c01 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c01) : c01;
             if (TRows.Value > 1)
             {
                 x = TLanes.Broadcast(a1[k]);
-                c10 = TStep.Add(x, b0, c10);
-                c11 = TVectors.Value > 1 ? TStep.Add(x, b1, c11) : c11;
+                c10 = TLanes.MultiplyAdd(x, b0, c10);
+                c11 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c11) : c11;
             }
 
             if (TRows.Value > 2)
             {
                 x = TLanes.Broadcast(a2[k]);
-                c20 = TStep.Add(x, b0, c20);
-                c21 = TVectors.Value > 1 ? TStep.Add(x, b1, c21) : c21;
+                c20 = TLanes.MultiplyAdd(x, b0, c20);
+                c21 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c21) : c21;
             }
 
             if (TRows.Value > 3)
             {
                 x = TLanes.Broadcast(a3[k]);
-                c30 = TStep.Add(x, b0, c30);
-                c31 = TVectors.Value > 1 ? TStep.Add(x, b1, c31) : c31;
+                c30 = TLanes.MultiplyAdd(x, b0, c30);
+                c31 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c31) : c31;
             }
 
             if (TRows.Value > 4)
             {
                 x = TLanes.Broadcast(a4[k]);
-                c40 = TStep.Add(x, b0, c40);
-                c41 = TVectors.Value > 1 ? TStep.Add(x, b1, c41) : c41;
+                c40 = TLanes.MultiplyAdd(x, b0, c40);
+                c41 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c41) : c41;
             }
 
             if (TRows.Value > 5)
             {
                 x = TLanes.Broadcast(a5[k]);
-                c50 = TStep.Add(x, b0, c50);
-                c51 = TVectors.Value > 1 ? TStep.Add(x, b1, c51) : c51;
+                c50 = TLanes.MultiplyAdd(x, b0, c50);
+                c51 = TVectors.Value > 1 ? TLanes.MultiplyAdd(x, b1, c51) : c51;
             }
         }
 

@@ -35,14 +35,8 @@ internal static unsafe class TileProduct<TLanes, TVector>
     /// of the vector width: what lies there must be memory of the caller, holds unspecified values afterwards, and never reaches other
     /// columns.
     /// </summary>
-    internal static void Multiply(LeftFactor a, RightFactor b, int rows, int depth, int columns, float* c, nint cRow, bool accumulate) =>
-        Multiply<FloatStep<TLanes, TVector>>(a, b, rows, depth, columns, c, cRow, accumulate);
-
-    /// <summary>The same with another step than that of floats.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    internal static void Multiply<TStep>(
-        LeftFactor a, RightFactor b, int rows, int depth, int columns, float* c, nint cRow, bool accumulate)
-        where TStep : struct, IProductStep<TLanes, TVector>
+    internal static void Multiply(LeftFactor a, RightFactor b, int rows, int depth, int columns, float* c, nint cRow, bool accumulate)
     {
         Debug.Assert(rows > 0 && depth >= 0 && columns > 0, "A tile has rows and columns.");
         int panel = MicroKernel<TLanes, TVector>.MaxColumns;
@@ -51,53 +45,51 @@ internal static unsafe class TileProduct<TLanes, TVector>
         {
             if (columns - column > TLanes.Count)
             {
-                Panel<Two, TStep>(a, bPanel, b.DepthStride, rows, depth, c + column, cRow, accumulate);
+                Panel<Two>(a, bPanel, b.DepthStride, rows, depth, c + column, cRow, accumulate);
             }
             else
             {
-                Panel<One, TStep>(a, bPanel, b.DepthStride, rows, depth, c + column, cRow, accumulate);
+                Panel<One>(a, bPanel, b.DepthStride, rows, depth, c + column, cRow, accumulate);
             }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Panel<TVectors, TStep>(
+    private static void Panel<TVectors>(
         LeftFactor a, float* b, nint bDepth, int rows, int depth, float* c, nint cRow, bool accumulate)
         where TVectors : struct, ICount
-        where TStep : struct, IProductStep<TLanes, TVector>
     {
         int row = 0;
         for (; row + 6 <= rows; row += 6)
         {
-            Block<Six, TVectors, TStep>(a, row, b, bDepth, depth, c, cRow, accumulate);
+            Block<Six, TVectors>(a, row, b, bDepth, depth, c, cRow, accumulate);
         }
 
         switch (rows - row)
         {
             case 5:
-                Block<Five, TVectors, TStep>(a, row, b, bDepth, depth, c, cRow, accumulate);
+                Block<Five, TVectors>(a, row, b, bDepth, depth, c, cRow, accumulate);
                 break;
             case 4:
-                Block<Four, TVectors, TStep>(a, row, b, bDepth, depth, c, cRow, accumulate);
+                Block<Four, TVectors>(a, row, b, bDepth, depth, c, cRow, accumulate);
                 break;
             case 3:
-                Block<Three, TVectors, TStep>(a, row, b, bDepth, depth, c, cRow, accumulate);
+                Block<Three, TVectors>(a, row, b, bDepth, depth, c, cRow, accumulate);
                 break;
             case 2:
-                Block<Two, TVectors, TStep>(a, row, b, bDepth, depth, c, cRow, accumulate);
+                Block<Two, TVectors>(a, row, b, bDepth, depth, c, cRow, accumulate);
                 break;
             case 1:
-                Block<One, TVectors, TStep>(a, row, b, bDepth, depth, c, cRow, accumulate);
+                Block<One, TVectors>(a, row, b, bDepth, depth, c, cRow, accumulate);
                 break;
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Block<TRows, TVectors, TStep>(
+    private static void Block<TRows, TVectors>(
         LeftFactor a, int row, float* b, nint bDepth, int depth, float* c, nint cRow, bool accumulate)
         where TRows : struct, ICount
-        where TVectors : struct, ICount
-        where TStep : struct, IProductStep<TLanes, TVector> =>
-        MicroKernel<TLanes, TVector>.Run<TRows, TVectors, TStep>(
+        where TVectors : struct, ICount =>
+        MicroKernel<TLanes, TVector>.Run<TRows, TVectors>(
             a.Data + (row * a.RowStride), a.RowStride, a.DepthStride, b, bDepth, depth, c + (row * cRow), cRow, accumulate);
 }

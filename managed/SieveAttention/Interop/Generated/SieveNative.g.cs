@@ -119,6 +119,14 @@ internal static unsafe class SieveNative
     [DllImport(LibraryName, EntryPoint = "sieve_tda_forward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int TdaForward(nint context, SieveAttentionProblem* problem, SieveTdaForwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
 
+    /// <summary>Bytes of workspace for sieve_tda_backward; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_tda_backward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int TdaBackwardWorkspace(nint context, SieveAttentionProblem* problem, SieveTdaBackwardArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues threshold differential attention, backward. Bitwise repeatable, whatever problem.repeatability asks for.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_tda_backward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int TdaBackward(nint context, SieveAttentionProblem* problem, SieveTdaBackwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
     /// <summary>Enqueues the keys' entry into the cache. Needs no workspace. Bitwise repeatable.</summary>
     [DllImport(LibraryName, EntryPoint = "sieve_tda_append", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int TdaAppend(nint context, SieveTdaAppendArguments* arguments, nint stream);
@@ -154,4 +162,58 @@ internal static unsafe class SieveNative
     /// <summary>Enqueues softmax attention, decode. Bitwise repeatable for equal splits.</summary>
     [DllImport(LibraryName, EntryPoint = "sieve_softmax_decode", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
     internal static extern int SoftmaxDecode(nint context, SieveAttentionProblem* problem, SieveSoftmaxDecodeArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_diff_forward; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_forward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffForwardWorkspace(nint context, SieveAttentionProblem* problem, SieveDiffForwardArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues differential attention, forward. Bitwise repeatable.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_forward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffForward(nint context, SieveAttentionProblem* problem, SieveDiffForwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_diff_backward; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_backward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffBackwardWorkspace(nint context, SieveAttentionProblem* problem, SieveDiffBackwardArguments* arguments, ulong* bytes);
+
+    /// <summary>
+    /// Enqueues differential attention, backward. The gradients of lambda, gain and gate are always bitwise repeatable, the
+    /// others where problem.repeatability asks for it.
+    /// </summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_backward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffBackward(nint context, SieveAttentionProblem* problem, SieveDiffBackwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_diff_decode; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_decode_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffDecodeWorkspace(nint context, SieveAttentionProblem* problem, SieveDiffDecodeArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues differential attention, decode. Bitwise repeatable for equal splits.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_decode", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffDecode(nint context, SieveAttentionProblem* problem, SieveDiffDecodeArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_diff_v2_forward; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_v2_forward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffV2ForwardWorkspace(nint context, SieveAttentionProblem* problem, SieveDiffV2ForwardArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues differential attention, second version, forward. Bitwise repeatable.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_v2_forward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffV2Forward(nint context, SieveAttentionProblem* problem, SieveDiffV2ForwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_diff_v2_backward; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_v2_backward_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffV2BackwardWorkspace(nint context, SieveAttentionProblem* problem, SieveDiffV2BackwardArguments* arguments, ulong* bytes);
+
+    /// <summary>
+    /// Enqueues differential attention, second version, backward. The gradients of logits, gain and gate are always bitwise
+    /// repeatable, the others where problem.repeatability asks for it.
+    /// </summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_v2_backward", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffV2Backward(nint context, SieveAttentionProblem* problem, SieveDiffV2BackwardArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
+
+    /// <summary>Bytes of workspace for sieve_diff_v2_decode; aligned to 256 bytes, not read before it is written.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_v2_decode_workspace", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffV2DecodeWorkspace(nint context, SieveAttentionProblem* problem, SieveDiffV2DecodeArguments* arguments, ulong* bytes);
+
+    /// <summary>Enqueues differential attention, second version, decode. Bitwise repeatable for equal splits.</summary>
+    [DllImport(LibraryName, EntryPoint = "sieve_diff_v2_decode", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+    internal static extern int DiffV2Decode(nint context, SieveAttentionProblem* problem, SieveDiffV2DecodeArguments* arguments, nint workspace, ulong workspace_bytes, nint stream);
 }

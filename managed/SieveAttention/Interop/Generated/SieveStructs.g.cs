@@ -385,6 +385,118 @@ internal unsafe struct SieveTdaForwardArguments
 }
 
 /// <summary>
+/// Threshold differential attention, backward: gradients of a scalar whose derivative by output is output_gradient. The
+/// problem is that of the forward call. Gradients are optional: data = NULL means not wanted.
+/// </summary>
+/// <remarks>
+/// <para>
+/// Pairs without a survivor cost nothing but finding them: with the bitmap of the forward call only its tiles are
+/// visited; without it, or with a norm (whose gradient needs the sums before it), forward runs again inside the call.
+/// </para>
+/// </remarks>
+[StructLayout(LayoutKind.Explicit, Size = 1120)]
+internal unsafe struct SieveTdaBackwardArguments
+{
+    /// <summary>sizeof(sieve_tda_backward_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Must be zero.</summary>
+    [FieldOffset(4)]
+    internal int reserved;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query1;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key1;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor query2;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor key2;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor value;
+
+    /// <summary>[batch, query heads, queries, value_dim], dtype of query1.</summary>
+    [FieldOffset(408)]
+    internal SieveTensor output_gradient;
+
+    /// <summary>
+    /// Optional: the result of the forward call. Not used with SIEVE_NORM_RMS, nor where lambda is the value 0 and a gradient
+    /// of lambda is wanted.
+    /// </summary>
+    [FieldOffset(488)]
+    internal SieveTensor survivor_tiles;
+
+    /// <summary>Like query1, dtype of query1 or float32.</summary>
+    [FieldOffset(568)]
+    internal SieveTensor query1_gradient;
+
+    /// <summary>Like key1, dtype of query1 or float32; summed over the query heads of the group.</summary>
+    [FieldOffset(648)]
+    internal SieveTensor key1_gradient;
+
+    /// <summary>Like query2, dtype of query1 or float32; absent where query2 is.</summary>
+    [FieldOffset(728)]
+    internal SieveTensor query2_gradient;
+
+    /// <summary>Like key2, dtype of query1 or float32; absent where query2 is.</summary>
+    [FieldOffset(808)]
+    internal SieveTensor key2_gradient;
+
+    /// <summary>Like value, dtype of query1 or float32; summed over the query heads of the group.</summary>
+    [FieldOffset(888)]
+    internal SieveTensor value_gradient;
+
+    /// <summary>Float32 [batch, query heads, queries, 1]: gradient of the gate's logits. Only with a gate.</summary>
+    [FieldOffset(968)]
+    internal SieveTensor gate_gradient;
+
+    /// <summary>
+    /// Device memory, one float for each value channel: gradient of problem.norm_gain (of gains of 1 where it is NULL). Only
+    /// with SIEVE_NORM_RMS; NULL = not wanted.
+    /// </summary>
+    [FieldOffset(1048)]
+    internal nint norm_gain_gradient;
+
+    /// <summary>Device memory, one float for each query head; the gradient of a beta that heads share is their sum. NULL = not wanted.</summary>
+    [FieldOffset(1056)]
+    internal nint beta_gradient;
+
+    /// <summary>The same for kappa.</summary>
+    [FieldOffset(1064)]
+    internal nint kappa_gradient;
+
+    /// <summary>The same for lambda; NULL where query2 is absent.</summary>
+    [FieldOffset(1072)]
+    internal nint lambda_gradient;
+
+    /// <summary>Of the forward call.</summary>
+    [FieldOffset(1080)]
+    internal SieveScalar beta;
+
+    /// <summary>Of the forward call.</summary>
+    [FieldOffset(1096)]
+    internal SieveScalar lambda;
+
+    /// <summary>Of the forward call.</summary>
+    [FieldOffset(1112)]
+    internal float kappa;
+
+    /// <summary>Of the forward call.</summary>
+    [FieldOffset(1116)]
+    internal float power;
+}
+
+/// <summary>
 /// A cache of keys and values for threshold differential attention, and what it keeps beside them. It is contiguous, one
 /// tensor row a key, or paged: then the tensors hold pages, page size divisible by 16, and page_table names the pages of
 /// each batch entry in order. entries is the batch or the number of pages, rows the room of an entry or the page size.
@@ -700,5 +812,414 @@ internal unsafe struct SieveSoftmaxDecodeArguments
 
     /// <summary>Pages of one batch entry in page_table; 0 without one.</summary>
     [FieldOffset(416)]
+    internal long page_table_width;
+}
+
+/// <summary>Differential attention, first version, forward (arXiv 2410.05258).</summary>
+/// <remarks>
+/// <code>
+/// s_t = scale * query_t[i] . key_t[j],   lse_t = ln sum_j exp(s_t),   O_t = sum_j exp(s_t - lse_t) value_j
+/// output_i = epilogue( O_1 - lambda O_2 ),   t = 1, 2,   j over the visible keys
+/// </code>
+/// <para>
+/// Query head h uses key and value head h / (query heads / key heads), stream t of both. The streams are tensors of their
+/// own: interleaved heads and halves of the heads are strides. The paper's layer has norm = SIEVE_NORM_RMS, norm_eps =
+/// 1e-5, a gain and output_scale = 1 - lambda_init. There is no row factor. A row without a visible key gives output 0
+/// and both lse -infinity.
+/// </para>
+/// </remarks>
+[StructLayout(LayoutKind.Explicit, Size = 824)]
+internal unsafe struct SieveDiffForwardArguments
+{
+    /// <summary>sizeof(sieve_diff_forward_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Must be zero.</summary>
+    [FieldOffset(4)]
+    internal int reserved;
+
+    /// <summary>[batch, query heads, queries, head_dim], float16 or bfloat16.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query1;
+
+    /// <summary>[batch, key heads, keys, head_dim], dtype of query1.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key1;
+
+    /// <summary>Second stream, like query1.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor query2;
+
+    /// <summary>Second stream, like key1.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor key2;
+
+    /// <summary>[batch, key heads, keys, value_dim], dtype of query1.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor value;
+
+    /// <summary>[batch, query heads, queries, value_dim], dtype of query1 or float32.</summary>
+    [FieldOffset(408)]
+    internal SieveTensor output;
+
+    /// <summary>Optional float32 [batch, query heads, queries, 1]: natural logarithm of the first stream's sum of exponentials.</summary>
+    [FieldOffset(488)]
+    internal SieveTensor lse1;
+
+    /// <summary>The same of the second stream.</summary>
+    [FieldOffset(568)]
+    internal SieveTensor lse2;
+
+    /// <summary>
+    /// Optional, like output: O_1, which backward needs. float32 or dtype of query1; the difference is taken of what is
+    /// stored, so a 16-bit type rounds both streams before it.
+    /// </summary>
+    [FieldOffset(648)]
+    internal SieveTensor output1;
+
+    /// <summary>O_2, of output1's dtype; absent exactly where output1 is.</summary>
+    [FieldOffset(728)]
+    internal SieveTensor output2;
+
+    /// <summary>Weight of the second stream; finite.</summary>
+    [FieldOffset(808)]
+    internal SieveScalar lambda;
+}
+
+/// <summary>
+/// Differential attention, first version, backward: gradients of a scalar whose derivative by output is output_gradient.
+/// The problem is that of the forward call. Gradients are optional: data = NULL means not wanted.
+/// </summary>
+[StructLayout(LayoutKind.Explicit, Size = 1320)]
+internal unsafe struct SieveDiffBackwardArguments
+{
+    /// <summary>sizeof(sieve_diff_backward_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Must be zero.</summary>
+    [FieldOffset(4)]
+    internal int reserved;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query1;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key1;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor query2;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor key2;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor value;
+
+    /// <summary>The result of the forward call.</summary>
+    [FieldOffset(408)]
+    internal SieveTensor lse1;
+
+    /// <summary>The result of the forward call.</summary>
+    [FieldOffset(488)]
+    internal SieveTensor lse2;
+
+    /// <summary>The result of the forward call; float32 where differences of nearly equal streams matter.</summary>
+    [FieldOffset(568)]
+    internal SieveTensor output1;
+
+    /// <summary>The result of the forward call, of output1's dtype.</summary>
+    [FieldOffset(648)]
+    internal SieveTensor output2;
+
+    /// <summary>[batch, query heads, queries, value_dim], dtype of query1.</summary>
+    [FieldOffset(728)]
+    internal SieveTensor output_gradient;
+
+    /// <summary>Like query1, dtype of query1 or float32.</summary>
+    [FieldOffset(808)]
+    internal SieveTensor query1_gradient;
+
+    /// <summary>Like key1, dtype of query1 or float32; summed over the query heads of the group.</summary>
+    [FieldOffset(888)]
+    internal SieveTensor key1_gradient;
+
+    /// <summary>Like query1_gradient.</summary>
+    [FieldOffset(968)]
+    internal SieveTensor query2_gradient;
+
+    /// <summary>Like key1_gradient.</summary>
+    [FieldOffset(1048)]
+    internal SieveTensor key2_gradient;
+
+    /// <summary>Like value, dtype of query1 or float32; summed over the query heads of the group.</summary>
+    [FieldOffset(1128)]
+    internal SieveTensor value_gradient;
+
+    /// <summary>Float32 [batch, query heads, queries, 1]: gradient of the gate's logits. Only with a gate.</summary>
+    [FieldOffset(1208)]
+    internal SieveTensor gate_gradient;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(1288)]
+    internal SieveScalar lambda;
+
+    /// <summary>Device memory: gradient of lambda, one float for each query head where lambda.head_stride is 1, else one float.</summary>
+    [FieldOffset(1304)]
+    internal nint lambda_gradient;
+
+    /// <summary>Device memory, one float for each value channel: gradient of the norm's gain. Only with SIEVE_NORM_RMS.</summary>
+    [FieldOffset(1312)]
+    internal nint gain_gradient;
+}
+
+/// <summary>
+/// Differential attention of a few new query rows against a cache that keeps two keys and one value, as
+/// sieve_diff_forward computes the rows at their places. Cache, pages and lengths are those of
+/// sieve_softmax_decode_arguments; both key tensors are divided into the same pages. Fastest where the keys of both streams
+/// lie side by side (key2.data = key1.data + head_dim elements, equal strides), lse1 and lse2 are absent and twice the rows
+/// of a key head are at most 64: then keys and values are read once for both streams, else the values twice.
+/// </summary>
+[StructLayout(LayoutKind.Explicit, Size = 680)]
+internal unsafe struct SieveDiffDecodeArguments
+{
+    /// <summary>sizeof(sieve_diff_decode_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Parts in which the keys of one head are read side by side; 0 = chosen by the library.</summary>
+    [FieldOffset(4)]
+    internal int splits;
+
+    /// <summary>[batch, query heads, queries, head_dim], float16 or bfloat16; queries * query heads / key heads is at most 64.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query1;
+
+    /// <summary>[batch, key heads, keys, head_dim], or [pages, key heads, page size, head_dim]; dtype of query1.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key1;
+
+    /// <summary>Second stream, like query1.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor query2;
+
+    /// <summary>Second stream, like key1.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor key2;
+
+    /// <summary>[batch, key heads, keys, value_dim], or [pages, key heads, page size, value_dim]; dtype of query1.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor value;
+
+    /// <summary>[batch, query heads, queries, value_dim], dtype of query1 or float32.</summary>
+    [FieldOffset(408)]
+    internal SieveTensor output;
+
+    /// <summary>Optional float32 [batch, query heads, queries, 1].</summary>
+    [FieldOffset(488)]
+    internal SieveTensor lse1;
+
+    /// <summary>Optional float32 [batch, query heads, queries, 1].</summary>
+    [FieldOffset(568)]
+    internal SieveTensor lse2;
+
+    /// <summary>Weight of the second stream; finite.</summary>
+    [FieldOffset(648)]
+    internal SieveScalar lambda;
+
+    /// <summary>Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous.</summary>
+    [FieldOffset(664)]
+    internal nint page_table;
+
+    /// <summary>Pages of one batch entry in page_table; 0 without one.</summary>
+    [FieldOffset(672)]
+    internal long page_table_width;
+}
+
+/// <summary>
+/// Differential attention, second version and grouped, forward: softmax heads in groups of `signals` signal heads and, last,
+/// one noise head.
+/// </summary>
+/// <remarks>
+/// <code>
+/// O_h as sieve_softmax_forward gives it, h over all query heads
+/// output_s = epilogue( O_s - sigmoid(lambda_logit_s) O_n ),   s a signal head, n the noise head of its group
+/// </code>
+/// <para>
+/// The query heads are a multiple of signals + 1 and of the key heads; query head h uses key and value head
+/// h / (query heads / key heads), so a group may lie on more than one. The output heads are the signal heads in their
+/// order. One signal is the second version; it has no norm. There is no row factor.
+/// </para>
+/// </remarks>
+[StructLayout(LayoutKind.Explicit, Size = 568)]
+internal unsafe struct SieveDiffV2ForwardArguments
+{
+    /// <summary>sizeof(sieve_diff_v2_forward_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Signal heads of a noise head, 1 or more.</summary>
+    [FieldOffset(4)]
+    internal int signals;
+
+    /// <summary>[batch, query heads, queries, head_dim], float16 or bfloat16.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query;
+
+    /// <summary>[batch, key heads, keys, head_dim], dtype of query.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key;
+
+    /// <summary>[batch, key heads, keys, value_dim], dtype of query.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor value;
+
+    /// <summary>Float32 [batch, output heads, queries, 1]; output heads = query heads / (signals + 1) * signals.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor lambda_logit;
+
+    /// <summary>[batch, output heads, queries, value_dim], dtype of query or float32.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor output;
+
+    /// <summary>Optional float32 [batch, query heads, queries, 1]: natural logarithm of the sum of exponentials.</summary>
+    [FieldOffset(408)]
+    internal SieveTensor lse;
+
+    /// <summary>
+    /// Optional [batch, query heads, queries, value_dim]: O_h, which backward needs. float32 or dtype of query; the
+    /// difference is taken of what is stored.
+    /// </summary>
+    [FieldOffset(488)]
+    internal SieveTensor outputs;
+}
+
+/// <summary>
+/// Differential attention, second version and grouped, backward: gradients of a scalar whose derivative by output is
+/// output_gradient. The problem is that of the forward call. Gradients are optional: data = NULL means not wanted.
+/// </summary>
+[StructLayout(LayoutKind.Explicit, Size = 976)]
+internal unsafe struct SieveDiffV2BackwardArguments
+{
+    /// <summary>sizeof(sieve_diff_v2_backward_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>That of the forward call.</summary>
+    [FieldOffset(4)]
+    internal int signals;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(8)]
+    internal SieveTensor query;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(88)]
+    internal SieveTensor key;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(168)]
+    internal SieveTensor value;
+
+    /// <summary>The input of the forward call.</summary>
+    [FieldOffset(248)]
+    internal SieveTensor lambda_logit;
+
+    /// <summary>The result of the forward call.</summary>
+    [FieldOffset(328)]
+    internal SieveTensor lse;
+
+    /// <summary>The result of the forward call.</summary>
+    [FieldOffset(408)]
+    internal SieveTensor outputs;
+
+    /// <summary>[batch, output heads, queries, value_dim], dtype of query.</summary>
+    [FieldOffset(488)]
+    internal SieveTensor output_gradient;
+
+    /// <summary>Like query, dtype of query or float32.</summary>
+    [FieldOffset(568)]
+    internal SieveTensor query_gradient;
+
+    /// <summary>Like key, dtype of query or float32; summed over the query heads that use it.</summary>
+    [FieldOffset(648)]
+    internal SieveTensor key_gradient;
+
+    /// <summary>Like value, dtype of query or float32; summed over the query heads that use it.</summary>
+    [FieldOffset(728)]
+    internal SieveTensor value_gradient;
+
+    /// <summary>Float32 [batch, output heads, queries, 1].</summary>
+    [FieldOffset(808)]
+    internal SieveTensor lambda_logit_gradient;
+
+    /// <summary>Float32 [batch, output heads, queries, 1]: gradient of the gate's logits. Only with a gate.</summary>
+    [FieldOffset(888)]
+    internal SieveTensor gate_gradient;
+
+    /// <summary>Device memory, one float for each value channel: gradient of the norm's gain. Only with SIEVE_NORM_RMS.</summary>
+    [FieldOffset(968)]
+    internal nint gain_gradient;
+}
+
+/// <summary>
+/// Differential attention, second version and grouped, of a few new query rows against a cache, as sieve_diff_v2_forward
+/// computes the rows at their places. Cache, pages and lengths are those of sieve_softmax_decode_arguments.
+/// </summary>
+[StructLayout(LayoutKind.Explicit, Size = 512)]
+internal unsafe struct SieveDiffV2DecodeArguments
+{
+    /// <summary>sizeof(sieve_diff_v2_decode_arguments).</summary>
+    [FieldOffset(0)]
+    internal uint struct_size;
+
+    /// <summary>Parts in which the keys of one head are read side by side; 0 = chosen by the library.</summary>
+    [FieldOffset(4)]
+    internal int splits;
+
+    /// <summary>Signal heads of a noise head, 1 or more.</summary>
+    [FieldOffset(8)]
+    internal int signals;
+
+    /// <summary>Must be zero.</summary>
+    [FieldOffset(12)]
+    internal int reserved;
+
+    /// <summary>[batch, query heads, queries, head_dim], float16 or bfloat16; queries * query heads / key heads is at most 64.</summary>
+    [FieldOffset(16)]
+    internal SieveTensor query;
+
+    /// <summary>[batch, key heads, keys, head_dim], or [pages, key heads, page size, head_dim]; dtype of query.</summary>
+    [FieldOffset(96)]
+    internal SieveTensor key;
+
+    /// <summary>[batch, key heads, keys, value_dim], or [pages, key heads, page size, value_dim]; dtype of query.</summary>
+    [FieldOffset(176)]
+    internal SieveTensor value;
+
+    /// <summary>Float32 [batch, output heads, queries, 1]; output heads = query heads / (signals + 1) * signals.</summary>
+    [FieldOffset(256)]
+    internal SieveTensor lambda_logit;
+
+    /// <summary>[batch, output heads, queries, value_dim], dtype of query or float32.</summary>
+    [FieldOffset(336)]
+    internal SieveTensor output;
+
+    /// <summary>Optional float32 [batch, query heads, queries, 1].</summary>
+    [FieldOffset(416)]
+    internal SieveTensor lse;
+
+    /// <summary>Device memory, [batch, page_table_width] numbers of pages, those behind the valid keys unread; NULL = contiguous.</summary>
+    [FieldOffset(496)]
+    internal nint page_table;
+
+    /// <summary>Pages of one batch entry in page_table; 0 without one.</summary>
+    [FieldOffset(504)]
     internal long page_table_width;
 }
