@@ -81,7 +81,7 @@ template <typename T, int kDim, int kValue, int kViewCount,
 struct ForwardShapeSm90 : SparseShapeSm90<T, kDim, kValue, kViewCount, false, kTiling> {};
 
 constexpr HopperTiling image_tiling_sm90(int head_dim, int value_dim, int views) {
-  if (value_dim == 64) return {3, 128, 3};
+  if (value_dim == 64) return {3, 128, 4};
   return {2, head_dim == 128 && views == 2 ? 64 : 128, 3};
 }
 
