@@ -5,8 +5,8 @@
 //   producer warpgroup                             consumer warpgroups, 64 query rows each
 //     warp 0: next tile                              wait for the tile; queries -> registers
 //       queries -> shared memory                     for each pass over keys, last to first:
-//       keys of a block -> a stage                     start the second product                   wgmma
-//         with values while they are in use            screen the first one
+//       keys, values of a block -> a stage             start the second product                   wgmma
+//                                                      screen the first one
 //     warp 1: floats of the keys -> the stage          start the first one of the next pass
 //                                                      screen the second one
 //                                                      for 16 keys with a candidate of this warp:

@@ -71,7 +71,7 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
     return &shared.key_scalars[ring.stage][0][key + 4 * (lane() & 3)];
   }
 
-  // What is not in the stage of 16 keys, the first of which is `row` of the sequence: starts to bring it here.
+  // Starts to bring rows of 16 keys here, the first of which is `row` of the sequence.
   template <int kPanels>
   __device__ void fetch(uint8_t *target, const TensorView &source, int row, int channels) {
     const int lane = this->lane();
@@ -88,15 +88,6 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
                        inside ? rows + r * source.row_stride + c * 8 : rows, inside ? 16 : 0);
     }
   }
-  __device__ void fetch_values(int row) {
-    fetch<Shared::kValuePanels>(shared.fetched[warp].value, a.value_rows, row, a.value_dim);
-  }
-  __device__ void finish_fetch() {
-    ptx::cp_async_commit_group();
-    ptx::cp_async_wait_group<0>();
-    __syncwarp();
-  }
-
   // The scores that count: of this warp's rows and 16 keys, first one at row `key` of the stage, `row` of the sequence.
   __device__ void score_exactly(float (&exact)[kViews][2][4], int key, int row) {
     if constexpr (kImages) {
@@ -104,8 +95,10 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
 #pragma unroll
       for (int view = 0; view < kViews; ++view)
         fetch<Shared::kHeadPanels>(shared.fetched[warp].key[view], a.key_rows[view], row, a.head_dim);
-      fetch_values(row);
-      finish_fetch();
+      fetch<Shared::kValuePanels>(shared.fetched[warp].value, a.value_rows, row, a.value_dim);
+      ptx::cp_async_commit_group();
+      ptx::cp_async_wait_group<0>();
+      __syncwarp();
     }
     const int lane = this->lane();
     constexpr int kPanelRows = kImages ? 16 : kBlock;
@@ -131,31 +124,23 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
     }
   }
 
-  // Where the values of 16 keys lie for ldmatrix; fetches them where nobody has.
-  struct Values {
-    uint32_t first;
-    int panel_bytes;
-  };
-  __device__ Values values_of(int key, int row) {
+  // Where the values of 16 keys lie for ldmatrix.
+  __device__ uint32_t values_of(int key) {
     const int lane = this->lane();
     const uint32_t offset = Panel::offset(lane & 15, lane >> 4);
-    if constexpr (!kImages) {
-      shared.values_wanted = Shape::kValueLinger;
-      if (shared.has_values[ring.stage])
-        return {address(shared.stages[ring.stage].value) + key * 128 + offset, kBlock * 128};
-      __syncwarp();  // the values before these have been read
-      fetch_values(row);
-      finish_fetch();
-    }
-    return {address(shared.fetched[warp].value) + offset, 16 * 128};
+    if constexpr (kImages)
+      return address(shared.fetched[warp].value) + offset;
+    else
+      return address(shared.stages[ring.stage].value) + key * 128 + offset;
   }
 
-  __device__ void add_values(const uint32_t (&weights)[4], const Values &values, bool masked) {
+  __device__ void add_values(const uint32_t (&weights)[4], uint32_t values, bool masked) {
+    constexpr int kPanelBytes = (kImages ? 16 : kBlock) * 128;
     const uint32_t row[1][4] = {{weights[0], weights[1], weights[2], weights[3]}};
 #pragma unroll
     for (int n = 0; n < kV / 16; ++n) {
       uint32_t value[4];
-      ptx::ldmatrix_x4_trans(value, Panel::step(values.first, n % 4) + n / 4 * values.panel_bytes);
+      ptx::ldmatrix_x4_trans(value, Panel::step(values, n % 4) + n / 4 * kPanelBytes);
       // Rows that see different keys: a NaN among the values must stay with those that see it.
       if (masked) contained_product<Element, 1, kV>(output, 2 * n, row, value);
       ptx::mma_m16n8k16<Element>(output[0][2 * n], row[0], value[0], value[1]);
@@ -178,7 +163,7 @@ struct SparseForwardSm90Consumer : SparseForwardSm90Parts<Policy> {
     static_assert(kPieces <= 2);
 #pragma unroll 1
     for (int piece = 0; piece < kPieces; ++piece) {
-      add_values(weights[0], values_of(key + 16 * piece, row + 16 * piece), masked);
+      add_values(weights[0], values_of(key + 16 * piece), masked);
 #pragma unroll
       for (int i = 0; i < 4; ++i) weights[0][i] = weights[kPieces - 1][i];
     }

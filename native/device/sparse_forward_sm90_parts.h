@@ -10,7 +10,7 @@ struct SparseForwardSm90Arguments {
   CUtensorMap query[Policy::Shape::kViews];
   CUtensorMap key[Policy::Shape::kViews];      // what screens: the keys, or their images
   CUtensorMap value;                           // not used beside images
-  TensorView key_rows[Policy::Shape::kViews];  // keys and values for warps that fetch a few rows
+  TensorView key_rows[Policy::Shape::kViews];  // beside images, for warps that fetch a few keys and values
   TensorView value_rows;
   ProblemView problem;
   TensorView output;
@@ -53,11 +53,9 @@ struct SparseStage<Shape, true> {
   alignas(1024) uint8_t key[Shape::kViews][Shape::kKeyBlock * Shape::kHeadDim];
 };
 
-// What a warp fetches itself: what is not in the stage of 16 keys.
+// Keys and values that a warp fetches itself, beside images.
 template <class Shape, bool kImages = Shape::kImages>
-struct SparseFetched {
-  alignas(1024) uint8_t value[16 * ((Shape::kValueDim + 63) / 64) * 128];
-};
+struct SparseFetched {};
 template <class Shape>
 struct SparseFetched<Shape, true> {
   alignas(1024) uint8_t key[Shape::kViews][16 * ((Shape::kHeadDim + 63) / 64) * 128];
@@ -77,10 +75,8 @@ struct SparseForwardSm90SharedMemory {
   alignas(16) float key_scalars[Shape::kStages][Shape::kViews][Shape::kKeyBlock];
   float row_scalars[Shape::kRowScalars][Shape::kRows];
   float row_limits[Shape::kViews][Shape::kRows];
-  int row_counts[Shape::kViews][Shape::kRows];                                          // survivors
+  int row_counts[Shape::kViews][Shape::kRows];                                                        // survivors
   alignas(8) float distances[Shape::kStages][Shape::kViews][Shape::kKeyBlock / Shape::kKeyChunk][2];  // of images
-  int has_values[Shape::kStages];
-  int values_wanted;  // blocks for which the copy engine brings the values; a hint
   // What a tile asks for is read where it is needed: registers are scarcer.
   struct Tile {
     TileWork<Shape> work;
@@ -125,7 +121,6 @@ struct SparseForwardSm90Parts {
       ptx::mbarrier_init(address(&b.stage_full[stage]), 1 + 32);
       ptx::mbarrier_init(address(&b.stage_empty[stage]), Shared::kWarps);
     }
-    shared.values_wanted = 0;
     ptx::fence_mbarrier_init();
   }
 

@@ -32,25 +32,17 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
                                    address(barrier));
   }
 
-  __device__ static void load_keys(typename Shared::Stage &stage, const Arguments &a, int row, int head, int batch,
-                                   uint64_t *full) {
-#pragma unroll
-    for (int view = 0; view < kViews; ++view)
-      if constexpr (kImages)
+  // Keys and values of a block, or images of its keys.
+  __device__ static void load_stage(typename Shared::Stage &stage, const Arguments &a, int row, int head, int batch,
+                                    uint64_t *full) {
+    if constexpr (kImages) {
+      for (int view = 0; view < kViews; ++view)
         ptx::cp_async_bulk_tensor_4d(address(stage.key[view]), &a.key[view], 0, row, head, batch, address(full));
-      else
+    } else {
+      for (int view = 0; view < kViews; ++view)
         load_tile<kBlock, Shared::kHeadPanels>(stage.key[view], a.key[view], row, head, batch, full);
-  }
-
-  // Values come along while blocks need them. What consumers said of recent blocks may be late: then a warp fetches
-  // its values itself, or they came for nothing.
-  __device__ static bool values_come(Shared &shared) {
-    if constexpr (kImages) return false;
-    if constexpr (Shape::kValueLinger < 0) return true;
-    volatile int &wanted = shared.values_wanted;
-    const int left = wanted;
-    if (left > 0) wanted = left - 1;
-    return left > 0;
+      load_tile<kBlock, Shared::kValuePanels>(stage.value, a.value, row, head, batch, full);
+    }
   }
 
   // One thread: numbers of tiles, queries, keys, values.
@@ -80,16 +72,8 @@ struct SparseForwardSm90Producer : SparseForwardSm90Parts<Policy> {
         const int row = work.sequence.key_start + block * kBlock;
         uint64_t *full = &b.stage_full[ring.stage];
         ptx::mbarrier_wait(address(&b.stage_empty[ring.stage]), ring.phase ^ 1);
-        const bool with_values = values_come(shared);
-        shared.has_values[ring.stage] = with_values;
-        uint32_t bytes = sizeof stage.key;
-        if constexpr (!kImages) bytes += with_values ? sizeof stage.value : 0;
-        ptx::mbarrier_arrive_expect_tx(address(full), bytes);
-        load_keys(stage, a, row, place.key_head, work.sequence.batch, full);
-        if constexpr (!kImages)
-          if (with_values)
-            load_tile<kBlock, Shared::kValuePanels>(stage.value, a.value, row, place.key_head, work.sequence.batch,
-                                                    full);
+        ptx::mbarrier_arrive_expect_tx(address(full), sizeof stage);
+        load_stage(stage, a, row, place.key_head, work.sequence.batch, full);
       }
       tile = place.following;
     }

@@ -82,7 +82,8 @@ struct SparseFloatScreen : SparseForwardSm90Parts<Policy> {
 
   // `scalars`: this lane's floats of the keys; `row_limits`: from its first row on.
   template <int kPart>
-  __device__ uint32_t candidates(const Shared &, int, int view, int, const float *scalars, const float *row_limits) const {
+  __device__ uint32_t candidates(const Shared &, int, int view, int, const float *scalars,
+                                 const float *row_limits) const {
     const float limits[2] = {row_limits[view * Shape::kRows], row_limits[view * Shape::kRows + 8]};
     uint32_t signs[kN / 16], all = 0xffffffffu;
 #pragma unroll
@@ -183,7 +184,8 @@ struct SparseIntegerScreen : SparseForwardSm90Parts<Policy> {
   }
 
   template <int kPart>
-  __device__ uint32_t candidates(const Shared &shared, int stage, int view, int key, const float *, const float *) const {
+  __device__ uint32_t candidates(const Shared &shared, int stage, int view, int key, const float *,
+                                 const float *) const {
     const float2 groups = *reinterpret_cast<const float2 *>(shared.distances[stage][view][key / kN]);
     const float distance = fmaxf(groups.x, groups.y);
     int32_t limit[2], tops[2][kN / 16], top[2];

@@ -32,8 +32,8 @@ public sealed record ThresholdDifferentialOptions
 
     /// <summary>
     /// Images of queries and keys by which Forward on a CUDA device rules most pairs out, None or EightBits; the result is the same, bit for
-    /// bit. Worth it from some thousand keys on where few pairs survive, a loss where many do; docs/kernels.md has measurements. Devices
-    /// without such a kernel pass over it, decode has the screen of its cache.
+    /// bit. Faster with 16384 keys of 64 channels where few pairs survive, slower with 4096, a loss where many survive; docs/kernels.md has
+    /// measurements. Devices without such a kernel pass over it, decode has the screen of its cache.
     /// </summary>
     public KeyScreen Screen { get; init; }
 

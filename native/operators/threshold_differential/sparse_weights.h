@@ -72,9 +72,9 @@ struct SparseWeights : RowNumbers<ShapeType> {
     return limit >= -0x1p30f ? __float2int_rd(limit) : -0x7fffffff - 1;
   }
 
-  // Exact weights of 16 keys a piece, as the product with their values takes them. False where no thread of the warp has
-  // one. Adds the survivors of this thread's rows to `counts` (of its first row), if somebody wants them, and sets the
-  // bits of views that have some in `found`.
+  // Exact weights of 16 keys a piece, as the product with their values takes them. False where no thread of the warp
+  // has one. Adds the survivors of this thread's rows to `counts` (of its first row), if somebody wants them, and sets
+  // the bits of views that have some in `found`.
   template <int kPieces>
   __device__ static bool weigh(const float (&scores)[kViews][2 * kPieces][4], const float *key_scalars,
                                const Rows &rows, const ChunkMask &mask, const Arguments &a, int head, int *counts,
@@ -89,8 +89,8 @@ struct SparseWeights : RowNumbers<ShapeType> {
             *reinterpret_cast<const float2 *>(key_scalars + view * Shape::kKeyBlock + n / 2 * 16 + n % 2 * 2);
 #pragma unroll
         for (int e = 0; e < 4; ++e)
-          excess[view][n][e] = fmaf(scores[view][n][e] * (e % 2 == 0 ? keys.x : keys.y), inverse[e / 2],
-                                    -rows.at(kThreshold, 0, e / 2));
+          excess[view][n][e] =
+              fmaf(scores[view][n][e] * (e % 2 == 0 ? keys.x : keys.y), inverse[e / 2], -rows.at(kThreshold, 0, e / 2));
       }
     }
     if (mask.active) {

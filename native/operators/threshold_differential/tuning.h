@@ -49,12 +49,11 @@ struct HopperTiling {
   int consumers;
   int key_block;  // keys a stage
   int stages;
-  int value_linger;  // blocks for which values come with their keys after one that needed them; -1 = always
 };
 
 constexpr HopperTiling forward_tiling_sm90(int head_dim, int value_dim, int views) {
-  if (head_dim == 64 && value_dim == 64) return {3, 128, 3, 4};
-  return {2, head_dim == 128 && views == 2 ? 64 : 128, 2, -1};
+  if (head_dim == 64 && value_dim == 64) return {3, 128, 3};
+  return {2, head_dim == 128 && views == 2 ? 64 : 128, 2};
 }
 
 template <typename T, int kDim, int kValue, int kViewCount, bool kScreensImages, HopperTiling kTiling>
@@ -71,7 +70,6 @@ struct SparseShapeSm90 {
   static constexpr int kKeyBlock = kTiling.key_block;
   static constexpr int kKeyChunk = 64;
   static constexpr int kStages = kTiling.stages;
-  static constexpr int kValueLinger = kTiling.value_linger;
   // Pieces of 16 keys with candidates in a block, of some warp, from which on the next block is taken as dense.
   static constexpr int kDensePieces = kKeyBlock / 32;
   static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : kImages ? 56 : 32;
@@ -83,8 +81,8 @@ template <typename T, int kDim, int kValue, int kViewCount,
 struct ForwardShapeSm90 : SparseShapeSm90<T, kDim, kValue, kViewCount, false, kTiling> {};
 
 constexpr HopperTiling image_tiling_sm90(int head_dim, int value_dim, int views) {
-  if (value_dim == 64) return {3, 128, 3, 0};
-  return {2, head_dim == 128 && views == 2 ? 64 : 128, 3, 0};
+  if (value_dim == 64) return {3, 128, 4};
+  return {2, head_dim == 128 && views == 2 ? 64 : 128, 3};
 }
 
 template <typename T, int kDim, int kValue, int kViewCount,
