@@ -86,8 +86,8 @@ void require_parameters(const sieve_scalar &beta, const sieve_scalar &lambda, fl
   plan.power = power;
 }
 
-void take_workspace(const ForwardKernel &kernel, const sieve_context &context, const Dimensions &d, Workspace &carved,
-                    ForwardPlan &plan) {
+ForwardLaunch plan_launch(const ForwardKernel &kernel, int32_t screen, const sieve_context &context,
+                          const Dimensions &d, Workspace &carved, ForwardPlan &plan) {
   for (int view = 0; view < plan.views; ++view) {
     plan.query_inverse_norms[view] = carved.take<float>(d.batch * d.query_heads * d.queries);
     plan.key_inverse_norms[view] = carved.take<float>(d.batch * d.key_heads * d.keys);
@@ -96,6 +96,17 @@ void take_workspace(const ForwardKernel &kernel, const sieve_context &context, c
     plan.next_tile = carved.take<int32_t>(1);
     plan.multiprocessors = context.multiprocessors;
   }
+  const ForwardLaunch screened = kernel.launch_screened[plan.views - 1];
+  if (screen != SIEVE_TDA_SCREEN_INT8 || screened == nullptr) return kernel.launch[plan.views - 1];
+  for (int view = 0; view < plan.views; ++view) {
+    const int64_t queries = d.batch * d.query_heads * d.queries, keys = d.batch * d.key_heads * d.keys,
+                  channels = image_dim(plan.head_dim);
+    plan.query_images[view] = {carved.take<int8_t>(queries * channels), carved.take<float>(queries),
+                               carved.take<float>(queries)};
+    plan.key_images[view] = {carved.take<int8_t>(keys * channels), nullptr,
+                             carved.take<float>(d.batch * d.key_heads * image_groups(d.keys))};
+  }
+  return screened;
 }
 
 namespace {
@@ -151,19 +162,8 @@ ForwardCall plan_forward(const sieve_context *context, const sieve_attention_pro
   plan.survivors[1] = view_of(a.survivors2);
 
   require_block_count(plan.problem);
-  const ForwardKernel &kernel = *call.kernel;
-  const bool screened = a.screen == SIEVE_TDA_SCREEN_INT8 && kernel.launch_screened[plan.views - 1] != nullptr;
-  call.launch = screened ? kernel.launch_screened[plan.views - 1] : kernel.launch[plan.views - 1];
   Workspace carved(workspace);
-  take_workspace(*call.kernel, c, d, carved, plan);
-  for (int view = 0; screened && view < plan.views; ++view) {
-    const int64_t queries = d.batch * d.query_heads * d.queries, keys = d.batch * d.key_heads * d.keys,
-                  channels = image_dim(plan.head_dim);
-    plan.query_images[view] = {carved.take<int8_t>(queries * channels), carved.take<float>(queries),
-                               carved.take<float>(queries)};
-    plan.key_images[view] = {carved.take<int8_t>(keys * channels), nullptr,
-                             carved.take<float>(d.batch * d.key_heads * image_groups(d.keys))};
-  }
+  call.launch = plan_launch(*call.kernel, a.screen, c, d, carved, plan);
   call.workspace_bytes = carved.bytes();
   return call;
 }

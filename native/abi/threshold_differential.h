@@ -26,8 +26,9 @@ SurvivorTiles require_survivor_tiles(const sieve_tensor &tiles, const sieve_atte
 void require_parameters(const sieve_scalar &beta, const sieve_scalar &lambda, float kappa, float power,
                         ForwardPlan &plan);
 
-// Inverse norms of the views of the plan, and what the kernel needs besides.
-void take_workspace(const ForwardKernel &kernel, const sieve_context &context, const Dimensions &dimensions,
-                    Workspace &carved, ForwardPlan &plan);
+// The launch of a kernel for the views of the plan, behind a sieve_tda_screen where it has one, and the workspace that
+// it needs.
+ForwardLaunch plan_launch(const ForwardKernel &kernel, int32_t screen, const sieve_context &context,
+                          const Dimensions &dimensions, Workspace &carved, ForwardPlan &plan);
 
 }  // namespace sieve::threshold_differential

@@ -73,19 +73,22 @@ TensorView rows_of(void *data, const Dimensions &d, int64_t rows, int64_t channe
 void plan_workspace(const sieve_context &context, const sieve_attention_problem &p,
                     const sieve_tda_backward_arguments &a, const ForwardKernel &forward, const Dimensions &d,
                     Workspace &carved, BackwardPlan &plan) {
-  take_workspace(forward, context, d, carved, plan.forward);
-  const int64_t rows = d.batch * d.query_heads * d.queries;
   const bool norm = plan.problem.epilogue.rms_norm;
   const bool lambda_is_zero = a.lambda.device == nullptr && a.lambda.value == 0;
+  const bool runs =
+      norm || plan.survivor_tiles.words.data == nullptr || (lambda_is_zero && a.lambda_gradient != nullptr);
+  const ForwardLaunch launch =
+      plan_launch(forward, runs ? a.screen : SIEVE_TDA_SCREEN_NONE, context, d, carved, plan.forward);
+  const int64_t rows = d.batch * d.query_heads * d.queries;
   plan.forward.problem.epilogue = {};
   plan.forward.output_type = OutputType::kFloat32;
-  if (norm || plan.survivor_tiles.words.data == nullptr || (lambda_is_zero && a.lambda_gradient != nullptr)) {
+  if (runs) {
     const int64_t tile_rows = survivor_tile_rows(p, d), words = survivor_words(d);
     plan.survivor_tiles.words =
         rows_of(carved.take<int32_t>(d.batch * d.query_heads * tile_rows * words), d, tile_rows, words);
     plan.survivor_tiles.width = static_cast<int32_t>(words);
     plan.forward.survivor_tiles = plan.survivor_tiles;
-    plan.run_forward = forward.launch[plan.forward.views - 1];
+    plan.run_forward = launch;
   }
   if (norm) {
     plan.forward.output = rows_of(carved.take<float>(rows * d.value_dim), d, d.queries, d.value_dim);
@@ -106,7 +109,7 @@ BackwardCall plan_backward(const sieve_context *context, const sieve_attention_p
   const sieve_context &c = checked_context(context);
   const sieve_attention_problem p = versioned_copy("problem", problem);
   const sieve_tda_backward_arguments a = versioned_copy("arguments", arguments);
-  require_zero("arguments.reserved", a.reserved);
+  require_range("arguments.screen", a.screen, SIEVE_TDA_SCREEN_NONE, SIEVE_TDA_SCREEN_INT8);
   BackwardCall call{};
   BackwardPlan &plan = call.plan;
   const Dimensions d = require_inputs({a.query1, a.key1, a.query2, a.key2, a.value}, plan.forward);

@@ -38,7 +38,7 @@ class TdaForward(c.Structure):
 
 class TdaBackward(c.Structure):
     _fields_ = [
-        ("struct_size", c.c_uint32), ("reserved", c.c_int32),
+        ("struct_size", c.c_uint32), ("screen", c.c_int32),
         ("query1", Tensor), ("key1", Tensor), ("query2", Tensor), ("key2", Tensor), ("value", Tensor), ("output_gradient", Tensor),
         ("survivor_tiles", Tensor), ("query1_gradient", Tensor), ("key1_gradient", Tensor), ("query2_gradient", Tensor),
         ("key2_gradient", Tensor), ("value_gradient", Tensor), ("gate_gradient", Tensor), ("norm_gain_gradient", c.c_void_p),
@@ -136,12 +136,12 @@ class Library:
         launch.keep = (workspace, out, q1, k1, q2, k2, v, tiles)
         return launch, out
 
-    def tda_backward(self, q1, k1, q2, k2, v, grad, beta, lam, path="automatic", tiles=None):
+    def tda_backward(self, q1, k1, q2, k2, v, grad, beta, lam, path="automatic", tiles=None, screen=0):
         """Returns a function that launches on the current stream, the gradients of the inputs, and those of beta and lambda a head."""
         gradients = [torch.empty_like(t) for t in (q1, k1, q2, k2, v)]
         parameters = torch.empty(2, q1.shape[1], dtype=torch.float32, device=q1.device)
         problem = Problem(struct_size=c.sizeof(Problem), causal=1, path=PATHS[path], output_scale=1.0)
-        arguments = TdaBackward(struct_size=c.sizeof(TdaBackward), query1=view(q1), key1=view(k1), query2=view(q2), key2=view(k2),
+        arguments = TdaBackward(struct_size=c.sizeof(TdaBackward), screen=screen, query1=view(q1), key1=view(k1), query2=view(q2), key2=view(k2),
                                 value=view(v), output_gradient=view(grad), query1_gradient=view(gradients[0]),
                                 key1_gradient=view(gradients[1]), query2_gradient=view(gradients[2]), key2_gradient=view(gradients[3]),
                                 value_gradient=view(gradients[4]), beta_gradient=parameters[0].data_ptr(),

@@ -4,11 +4,10 @@
 
 Rivals: the backward of two softmax attention calls of cuDNN (the price of any two-view softmax attention, without the
 subtraction), and the derivative of the formula itself under torch.compile where the score matrix fits. Random normal inputs,
-and with the file of a trained layer its heads, whose rows are repeated to the length. Several sets, larger together than the
+and with the file of a trained layer its heads, whose rows are repeated with noise to the length. Several sets, larger together than the
 level-2 cache, are used in turn; medians of CUDA events. Work: 16 Tq Tk D flop a head, halved by the causal mask, whatever is
 skipped. "with the bitmap" has the survivor bitmap of the forward call, "alone" looks for survivors itself.
 """
-import json
 import sys
 
 import torch
@@ -16,33 +15,14 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sieve import Library
-from tda_forward import formula, median_ms
+from tda_decode import trained
+from tda_forward import formula, median_ms, random_set, trained_set
 
 SETS = 3
 
 
-def random(batch, heads, length, dim):
-    return [torch.randn(batch, heads, length, dim, device="cuda", dtype=torch.bfloat16) for _ in range(6)]
-
-
-def trained(path):
-    """Heads of a trained layer, the rows of each repeated to the length: queries and keys of both views, values."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        data = file.read()
-
-    def tensor(name):
-        first, last = header[name]["data_offsets"]
-        return torch.frombuffer(bytearray(data[first:last]), dtype=torch.bfloat16).view(header[name]["shape"])[0].cuda()
-
-    layer = [tensor(name) for name in ("q1", "k1", "q2", "k2", "v")]
-
-    def make(batch, heads, length, dim):
-        rows, which = torch.arange(length, device="cuda"), torch.arange(batch * heads, device="cuda")
-        return [t[which % t.shape[0]][:, rows % t.shape[1]].view(batch, heads, length, dim).contiguous() for t in layer] + [
-            torch.randn(batch, heads, length, dim, device="cuda", dtype=torch.bfloat16)]
-
-    return make, layer[0].shape[2], float(header["__metadata__"]["beta"])
+def with_gradient(tensors):
+    return [*tensors, torch.randn_like(tensors[4])]
 
 
 def derivative(function, inputs, grad):
@@ -69,7 +49,7 @@ def main():
     library = Library(sys.argv[1])
     print(library.native.sieve_build_description().decode(), "|", torch.cuda.get_device_name(), "| torch", torch.__version__,
           "cuDNN", torch.backends.cudnn.version())
-    small = random(1, 2, 512, 64)
+    small = with_gradient(random_set(1, 2, 512, 64))
     launch, gradients, _ = library.tda_backward(*small, 0.7, 0.3)
     launch()
     expected = derivative(lambda *t: formula(*t, 0.7, 0.3), [t.float() for t in small[:5]], small[5])()
@@ -77,18 +57,19 @@ def main():
         f"{name} {(g.float() - e).abs().max().item() / e.abs().max().item():.1e}"
         for name, g, e in zip(("dq1", "dk1", "dq2", "dk2", "dv"), gradients, expected)))
     layer = trained(sys.argv[2]) if len(sys.argv) > 2 else None
-    cases = [("random", random, 1.0, shape) for shape in ((1, 16, 16384, 64), (4, 16, 4096, 64), (16, 16, 1024, 64), (1, 16, 16384, 128))]
-    cases.append(("random, beta 0.2", random, 0.2, (1, 16, 16384, 64)))
+    shapes = [(1, 16, 16384, 64), (4, 16, 4096, 64), (16, 16, 1024, 64), (1, 16, 16384, 128)]
+    cases = [("random", random_set, 1.0, shape) for shape in shapes] + [("random, beta 0.2", random_set, 0.2, shapes[0])]
     if layer is not None:
-        cases.append(("trained-like", layer[0], layer[2], (1, 16, 16384, layer[1])))
+        cases.append(("trained-like", lambda *shape: trained_set(layer, *shape), layer[2], shapes[0]))
     for kind, make, beta, shape in cases:
         batch, heads, length, dim = shape
-        sets = [make(*shape) for _ in range(SETS)]
+        sets = [with_gradient(make(*shape)) for _ in range(SETS)]
         tiles = [bitmap(library, s, beta) for s in sets]
         work = 16 * length * length * dim / 2 * heads * batch
         rows = [
             ("ours, with the bitmap", median_ms([library.tda_backward(*s, beta, 0.3, tiles=t)[0] for s, t in zip(sets, tiles)])),
             ("ours, alone", median_ms([library.tda_backward(*s, beta, 0.3)[0] for s in sets])),
+            ("ours, alone, 8-bit screen", median_ms([library.tda_backward(*s, beta, 0.3, screen=1)[0] for s in sets])),
             ("ours, alone, all generic", median_ms([library.tda_backward(*s, beta, 0.3, "generic")[0] for s in sets])),
             ("two cuDNN softmax calls", median_ms([cudnn(*s) for s in sets])),
         ]

@@ -98,7 +98,7 @@ int main(void) {
   FIELD(sieve_tda_forward_arguments, survivor_tiles);
   STRUCTURE(sieve_tda_backward_arguments);
   FIELD(sieve_tda_backward_arguments, struct_size);
-  FIELD(sieve_tda_backward_arguments, reserved);
+  FIELD(sieve_tda_backward_arguments, screen);
   FIELD(sieve_tda_backward_arguments, query1);
   FIELD(sieve_tda_backward_arguments, key1);
   FIELD(sieve_tda_backward_arguments, query2);

@@ -60,7 +60,7 @@ void refuses(int line, int32_t status, Change change, Texts... texts) {
 void test_refusals() {
   static float memory;
   REFUSES(kInvalid, c.arguments.struct_size = 8, "arguments.struct_size is 8", "allowed");
-  REFUSES(kInvalid, c.arguments.reserved = 1, "arguments.reserved is 1", "0");
+  REFUSES(kInvalid, c.arguments.screen = SIEVE_TDA_SCREEN_INT4, "arguments.screen is 2", "0 to 1");
   REFUSES(kInvalid, c.arguments.query2.data = nullptr, "query2");
   REFUSES(kInvalid, c.arguments.output_gradient.data = nullptr, "output_gradient");
   REFUSES(kInvalid, c.arguments.output_gradient = tensor(2, 4, 300, 32), "output_gradient");

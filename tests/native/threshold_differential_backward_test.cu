@@ -198,11 +198,12 @@ struct Result {
   }
 };
 
-Result run(Buffers &b, bool with_tiles, int32_t path = SIEVE_PATH_AUTOMATIC) {
+Result run(Buffers &b, bool with_tiles, int32_t path = SIEVE_PATH_AUTOMATIC, int32_t screen = SIEVE_TDA_SCREEN_NONE) {
   const Case &c = b.c;
   const sieve_attention_problem p = b.problem(path);
   sieve_tda_backward_arguments a = b.arguments<sieve_tda_backward_arguments>();
   if (!with_tiles) a.survivor_tiles = {};
+  a.screen = screen;
   a.output_gradient = b.inputs[5]->view();
   a.query1_gradient = b.gradients[0]->view();
   a.key1_gradient = b.gradients[1]->view();
@@ -308,6 +309,7 @@ void test(const Case &c) {
   CHECK(result == run(b, true));
   // Whoever finds the tiles; the sums before a norm are added in another order.
   CHECK(c.norm || result == run(b, false, SIEVE_PATH_GENERIC));
+  CHECK(c.norm || result == run(b, false, SIEVE_PATH_AUTOMATIC, SIEVE_TDA_SCREEN_INT8));
 
   Comparison gradients[kGradients], of_gate;
   std::vector<std::vector<uint8_t>> copies = result.gradients;

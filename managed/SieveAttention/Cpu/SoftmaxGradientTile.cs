@@ -36,7 +36,7 @@ internal sealed unsafe class SoftmaxGradientTile(AttentionProblem problem, Score
             gradient.CopyTo(_dx.Span(row));
             _dx.ClearPadding(row);
             _finite &= RowMath.IsFinite(gradient);
-            _delta[row] = (float)RowMath.Dot(gradient, x.Row(tile.Batch, tile.Head, tile.First + row));
+            _delta[row] = RowMath.Chain(gradient, x.Row(tile.Batch, tile.Head, tile.First + row));
             // A row without a visible key: every weight is masked, but -infinity less -infinity would be NaN on the way.
             _lse[row] = float.IsNegativeInfinity(lse[row]) ? 0 : lse[row];
         }
@@ -80,7 +80,7 @@ internal sealed unsafe class SoftmaxGradientTile(AttentionProblem problem, Score
         }
     }
 
-    /// <summary>Gradients of weights to those of scores; 0 where the weight is 0, whatever the value, and where it is 1.</summary>
+    /// <summary>Gradients of weights to those of scores; 0 where the weight is 0, whatever the value.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Differentiate<TLanes, TVector>(int rows)
         where TLanes : struct, ILanes<TVector>
@@ -89,16 +89,13 @@ internal sealed unsafe class SoftmaxGradientTile(AttentionProblem problem, Score
         for (int row = 0; row < rows; row++)
         {
             TVector delta = TLanes.Broadcast(_delta[row]);
-            // Beside a weight that is 1 in float32 the others sum to less than 2^-23. Its gradient is that share of dw - delta, less than
-            // the rounding of the difference; for a row that sees one key it is 0.
-            TVector one = TLanes.Broadcast(1);
             float* weights = _weights.Row(row);
             float* gradients = _gradients.Row(row);
             for (int c = 0; c < ScoreTile.Stride; c += TLanes.Count)
             {
                 TVector weight = TLanes.Load(weights + c);
                 TVector ds = TLanes.Multiply(weight, TLanes.Subtract(TLanes.Load(gradients + c), delta));
-                TLanes.Store(gradients + c, TLanes.WhereNotAtMost(weight, default, TLanes.WhereNotAtMost(one, weight, ds)));
+                TLanes.Store(gradients + c, TLanes.WhereNotAtMost(weight, default, ds));
             }
         }
     }

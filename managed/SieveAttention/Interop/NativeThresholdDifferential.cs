@@ -68,6 +68,7 @@ internal static class NativeThresholdDifferential
             SieveTdaBackwardArguments arguments = new()
             {
                 struct_size = (uint)sizeof(SieveTdaBackwardArguments),
+                screen = (int)options.Screen,
                 query1 = leases.Add(inputs.Query1),
                 key1 = leases.Add(inputs.Key1),
                 query2 = leases.Add(inputs.Query2),

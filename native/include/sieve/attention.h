@@ -529,8 +529,8 @@ SIEVE_API int32_t sieve_tda_forward(const sieve_context *context, const sieve_at
 typedef struct sieve_tda_backward_arguments {
   /** sizeof(sieve_tda_backward_arguments). */
   uint32_t struct_size;
-  /** Must be zero. */
-  int32_t reserved;
+  /** Of forward inside the call, as in sieve_tda_forward_arguments; changes no bit of the gradients without a norm. */
+  int32_t screen;
   /** The input of the forward call. */
   sieve_tensor query1;
   /** The input of the forward call. */

@@ -13,7 +13,7 @@ struct BackwardPlan {
   // and there is no norm, only the inverse norms are computed again; else all of forward, for the bitmap and `output`,
   // the sums before the epilogue.
   ForwardPlan forward;
-  int (*run_forward)(const ForwardPlan &plan, void *stream) = nullptr;
+  ForwardLaunch run_forward = nullptr;
   SurvivorTiles survivor_tiles;  // read
   ProblemView problem;           // with the epilogue
   TensorView output_gradient;

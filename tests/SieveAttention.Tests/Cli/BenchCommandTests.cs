@@ -152,15 +152,15 @@ internal sealed class BenchCommandDeviceTests(KernelPath path) : GpuFixture
             Assert.That(root.GetProperty("ceilings").GetProperty("flops_per_second").GetDouble(), Is.GreaterThan(1e13));
             string[] expected =
             [
-                "softmax forward none", "softmax backward none", "softmax decode none", "tda forward none", "tda decode none", "tda decode int8",
-                "tda decode int4",
+                "softmax forward none", "softmax backward none", "softmax decode none", "tda forward none", "tda backward none", "tda decode none",
+                "tda decode int8", "tda decode int4", "diff forward none", "diff backward none", "diff_v2 forward none", "diff_v2 backward none",
             ];
             Assert.That(
                 rows.Select(row => $"{row.GetProperty("operator")} {row.GetProperty("direction")} {row.GetProperty("screen")}"),
                 Is.EquivalentTo(expected));
             foreach (JsonElement row in rows)
             {
-                // Decode of tda has the generic family only: a row that says so.
+                // Backward and decode of tda have the generic family only: a row that says so.
                 if (row.GetProperty("median_ms").ValueKind == JsonValueKind.Null)
                 {
                     Assert.That((row.GetProperty("operator").GetString(), path), Is.EqualTo(("tda", KernelPath.Hopper)), row.ToString());

@@ -148,13 +148,13 @@ public sealed class VerifyCommandTests
         {
             Assert.Ignore(reason);
         }
-        ToolRun all = ToolRun.Of("verify", TestData.Golden("tda-causal"));
+        ToolRun all = ToolRun.Of("verify", TestData.Golden("tda-gqa-norm"));
         using (Assert.EnterMultipleScope())
         {
             Assert.That(all.Code, Is.EqualTo(ExitCode.Ok), all.Out);
             Assert.That(all.Out, Does.Match(@"cuda:0 +BF16 +- .*head_dim"));
         }
-        ToolRun named = ToolRun.Of("verify", TestData.Golden("tda-causal"), "--device", "cuda");
+        ToolRun named = ToolRun.Of("verify", TestData.Golden("tda-gqa-norm"), "--device", "cuda");
         named.AssertRefused("--device", "cuda:0 does not run", "head_dim");
     }
 

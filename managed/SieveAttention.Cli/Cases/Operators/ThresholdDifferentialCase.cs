@@ -114,6 +114,37 @@ internal sealed class ThresholdDifferentialCase(
     }
 
     /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> PlainGradients(TensorType type)
+    {
+        CaseInputs inputs = Rounded(type).Inputs;
+        PlainThresholdDifferential plain = new(
+            type,
+            Problem,
+            Options,
+            [inputs.Read<float>("q1"), inputs.Read<float>("q2")],
+            [inputs.Read<float>("k1"), inputs.Read<float>("k2")],
+            inputs.Read<float>("v"));
+        PlainThresholdDifferential.Gradients gradients = plain.Backward(inputs.Read<float>("dout"), PlainEpilogue);
+        AttentionDevice host = AttentionDevice.Cpu;
+        float[] gain = gradients.NormGain;
+        return
+        [
+            .. StoreGradients(
+                host,
+                ("q1", HostTensors.Wrap(gradients.Queries[0])),
+                ("k1", HostTensors.Wrap(gradients.Keys[0])),
+                ("q2", HostTensors.Wrap(gradients.Queries[1])),
+                ("k2", HostTensors.Wrap(gradients.Keys[1])),
+                ("v", HostTensors.Wrap(gradients.Value)),
+                ("norm_gain", Inputs.Has("norm_gain") ? AttentionTensor.From<float>(gain, new TensorShape(1, 1, 1, gain.Length)) : null),
+                ("gate", Inputs.Has("gate") ? HostTensors.Wrap(gradients.Gate) : null)),
+            CaseResult.Store("dbeta", gradients.Beta, host),
+            CaseResult.Store("dkappa", gradients.Kappa, host),
+            CaseResult.Store("dlambda", gradients.Lambda, host),
+        ];
+    }
+
+    /// <inheritdoc/>
     public override int UndecidedKeys(string output, int index)
     {
         int row = index % Problem.Queries;

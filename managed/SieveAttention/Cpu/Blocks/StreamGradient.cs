@@ -44,13 +44,7 @@ internal sealed class StreamGradient
             ReadOnlySpan<float> o = _stream.Output.Row(tile.Batch, head, queryRow);
             d.CopyTo(Rows.Span(row));
             Rows.ClearPadding(row);
-            double delta = 0;
-            for (int c = 0; c < d.Length; c++)
-            {
-                delta += (double)d[c] * o[c];
-            }
-
-            Delta[row] = (float)delta;
+            Delta[row] = RowMath.Chain(d, o);
             float lse = _stream.LogSumExp[(((tile.Batch * _problem.QueryHeads) + head) * _problem.Queries) + queryRow];
             // A row without keys has no weights to compute; -infinity would make them NaN.
             LogSumExp[row] = float.IsNegativeInfinity(lse) ? 0 : lse;
@@ -60,8 +54,7 @@ internal sealed class StreamGradient
 
     /// <summary>
     /// Turns scores into weights w = exp(s - L) and products dw into score gradients ds = w (dw - Delta), both in place; a weight of 0 has
-    /// the gradient 0, whatever its product is, and so has a weight of 1: beside it the others sum to less than 2^-23, and the gradient is
-    /// that share of dw - Delta, less than the rounding of the difference.
+    /// the gradient 0, whatever its product is.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal unsafe void Differentiate<TLanes, TVector>(int row, float* scores, float* products, int length)
@@ -70,13 +63,12 @@ internal sealed class StreamGradient
     {
         TVector lse = TLanes.Broadcast(LogSumExp[row]);
         TVector delta = TLanes.Broadcast(Delta[row]);
-        TVector one = TLanes.Broadcast(1);
         for (int c = 0; c < length; c += TLanes.Count)
         {
             TVector weight = LaneMath<TLanes, TVector>.Exp(TLanes.Subtract(TLanes.Load(scores + c), lse));
             TVector gradient = TLanes.Multiply(weight, TLanes.Subtract(TLanes.Load(products + c), delta));
             TLanes.Store(scores + c, weight);
-            TLanes.Store(products + c, TLanes.WhereNotAtMost(weight, default, TLanes.WhereNotAtMost(one, weight, gradient)));
+            TLanes.Store(products + c, TLanes.WhereNotAtMost(weight, default, gradient));
         }
     }
 }

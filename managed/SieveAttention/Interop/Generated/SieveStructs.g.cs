@@ -401,9 +401,9 @@ internal unsafe struct SieveTdaBackwardArguments
     [FieldOffset(0)]
     internal uint struct_size;
 
-    /// <summary>Must be zero.</summary>
+    /// <summary>Of forward inside the call, as in sieve_tda_forward_arguments; changes no bit of the gradients without a norm.</summary>
     [FieldOffset(4)]
-    internal int reserved;
+    internal int screen;
 
     /// <summary>The input of the forward call.</summary>
     [FieldOffset(8)]
