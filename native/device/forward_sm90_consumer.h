@@ -337,6 +337,8 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
         unscale = Policy::finish(state, rows.scalars, a.policy, rows.work.place, sequence, row, 0, half);
       factors[half] = output_factor<kV>(output[0], half, unscale, a.problem.epilogue, a.value_dim, sequence.batch,
                                         rows.work.place.head, sequence.query_start + row, row < sequence.queries);
+      // One half after the other needs fewer registers.
+      if constexpr (!kStagesOutput) store_half(rows, half, factors[half]);
     }
     if constexpr (kStagesOutput) {
       const int end_row = rows.work.block_row + consumer_row() + thread / 32 * 16 + 16;
@@ -344,14 +346,18 @@ struct ForwardSm90Consumer : ForwardSm90Parts<Policy> {
         store_staged(rows, factors, stage);
         return;
       }
-    }
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = rows.thread_rows.row(0, half);
-      store_scaled_row<Element, kV>(output[0], half, factors[half], a.problem.epilogue, a.output, a.output_type,
-                                    a.value_dim, sequence.batch, rows.work.place.head, sequence.query_start + row,
-                                    row < sequence.queries);
+      for (int half = 0; half < 2; ++half) store_half(rows, half, factors[half]);
     }
+  }
+
+  // Half of the rows of this thread, straight to the tensor.
+  __device__ void store_half(const Rows &rows, int half, float factor) {
+    const Sequence &sequence = rows.work.sequence;
+    const int row = rows.thread_rows.row(0, half);
+    store_scaled_row<Element, kV>(output[0], half, factor, a.problem.epilogue, a.output, a.output_type, a.value_dim,
+                                  sequence.batch, rows.work.place.head, sequence.query_start + row,
+                                  row < sequence.queries);
   }
 
   __device__ void compute(const Work &work) {
