@@ -140,11 +140,14 @@ def second_version(library, batch, heads, key_heads, length, dim):
 
 def decode(library, batch, heads, key_heads, keys, dim, wide):
     q1, q2 = [random(batch, heads, 1, dim) for _ in range(2)]
-    k1, k2, v = [random(batch, key_heads, keys, d) for d in (dim, dim, wide)]
+    both, v = [random(batch, key_heads, keys, d) for d in (2 * dim, wide)]
+    k1, k2 = both[..., :dim], both[..., dim:]  # side by side
     source, target = [torch.empty(1 << 30, dtype=torch.uint8, device="cuda") for _ in range(2)]
     copy = 2 * (1 << 30) / median_ms([lambda: target.copy_(source)])[0]
     rows = []
-    measured(rows, "ours", lambda: [library.diff_decode(q1, k1, q2, k2, v, LAMBDA, EPS, SCALE)[0]])
+    measured(rows, "ours, keys side by side", lambda: [library.diff_decode(q1, k1, q2, k2, v, LAMBDA, EPS, SCALE)[0]])
+    k1, k2 = k1.contiguous(), k2.contiguous()
+    measured(rows, "ours, keys apart", lambda: [library.diff_decode(q1, k1, q2, k2, v, LAMBDA, EPS, SCALE)[0]])
     for name, backend in BACKENDS:
         measured(rows, f"{name} x 2 + compiled rows", lambda: [lambda: subtract_norm(
             attention(backend, q1, k1, v, False), attention(backend, q2, k2, v, False), LAMBDA)])
