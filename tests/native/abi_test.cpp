@@ -159,8 +159,8 @@ void test_kernels() {
   query.path = SIEVE_PATH_HOPPER;
   CHECK_FAILURE(sieve_support(&fake_context, &query), SIEVE_STATUS_UNSUPPORTED, "path hopper", "nearest");
   REFUSES(SIEVE_STATUS_UNSUPPORTED,
-          (c.arguments.value = Call::tensor(2, 130, 96), c.arguments.output = Call::tensor(4, 100, 96)), "value_dim 96",
-          "nearest supported");
+          (c.arguments.value = Call::tensor(2, 130, 256), c.arguments.output = Call::tensor(4, 100, 256)),
+          "value_dim 256", "nearest supported");
 
   // Machine code of Hopper alone does not run on later devices.
   fake_context.capability = 100;
